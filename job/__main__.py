@@ -1,0 +1,101 @@
+"""`python -m job`: the environment becomes settings, the settings a run, and the run an exit code."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import MutableMapping
+
+import structlog
+
+from job import logs
+from job.errors import JobError
+from job.settings import Settings, near_misses
+from job.shutdown import StopSignal, listening
+
+log = structlog.get_logger("job")
+
+# What other libraries read from the environment when they are imported; a value that is already set wins.
+LIBRARY_DEFAULTS = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",  # its threads would not survive the engine's fork
+    "VLLM_HOST_IP": "127.0.0.1",  # the engine's processes talk to each other on this machine only
+    "VLLM_NO_USAGE_STATS": "1",
+}
+QUIET_DEFAULTS = {
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "PYTHONWARNINGS": "ignore",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "TORCH_LOGS": "-all",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+
+
+def main(environ: MutableMapping[str, str]) -> int:
+    """Run the job that the environment describes.
+
+    Returns: the exit code, see job.errors. The last log line says what happened, what is safe and what to run next.
+    """
+    started, given = time.monotonic(), dict(environ)
+    for name, value in (LIBRARY_DEFAULTS | QUIET_DEFAULTS).items():
+        environ.setdefault(name, value)
+    log_format = logs.resolve_format(environ.get("LOG_FORMAT") or "auto", sys.stdout)
+    logs.configure(log_format if log_format in ("json", "console") else "json", "INFO", environ)
+    try:
+        settings = Settings.from_env(environ)
+        logs.configure(log_format, settings.run.log_level, environ)
+        for name, meant in near_misses(given).items():
+            log.warning("unknown_variable", variable=name, meant=meant)
+        log.info("settings_loaded", **settings.shown())
+        return _run(settings, environ, started)
+    except JobError as error:
+        seconds = round(time.monotonic() - started, 1)
+        log.error("run_finished", exit_code=error.exit_code, error=type(error).__name__, message=str(error), seconds=seconds)
+        return error.exit_code
+    except Exception:
+        log.exception("run_finished", exit_code=1, message="a bug: please report it with this traceback; finished rows are safe")
+        return 1
+
+
+def _run(settings: Settings, environ: MutableMapping[str, str], started: float) -> int:
+    from job import pipeline  # imports what the environment above configures
+
+    stop = StopSignal(settings.run.shutdown_grace_seconds)
+    effects = pipeline.Effects(
+        stop=stop,
+        bind_log=lambda **context: logs.bind(environ, **context),
+        bar_on=sys.stderr if sys.stderr.isatty() else None,
+    )
+    with listening(stop):
+        summary = pipeline.run(settings, effects)
+    log.info(
+        "run_finished",
+        exit_code=0,
+        rows=summary.tally.rows,
+        failed_rows=summary.tally.failed_rows,
+        finish_reasons=dict(summary.tally.finish_reasons),
+        prompt_tokens=summary.tally.prompt_tokens,
+        completion_tokens=summary.tally.completion_tokens,
+        generated_rows=summary.generated_rows,
+        seconds=round(time.monotonic() - started, 1),
+        seconds_by_phase=dict(summary.seconds),
+        results=str(summary.folder),
+    )
+    return 0
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process when its parent ends, however that ends: an orphaned engine would keep the device."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    os.register_at_fork(after_in_child=die_with_parent)
+    sys.exit(main(os.environ))
+elif multiprocessing.parent_process() is not None:
+    die_with_parent()  # a spawned child of the engine imports its parent's main module

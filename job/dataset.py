@@ -1,0 +1,206 @@
+"""Edge: the source rows, from the Hub or from local files, at a known commit. The only import of `datasets`.
+
+`datasets` converts whatever it reads into Arrow files once; here they are read as a stream, so memory does not grow with rows.
+"""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from job.errors import AccessError, DatasetError, HubUnavailableError, OutputError
+from job.records import DataFile, Row, Source
+from job.references import DATA_SUFFIXES
+from job.settings import DataSettings
+
+READERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
+# pandas, under the CSV reader, turns words such as "NA" and "null" into missing values: only an empty cell is one here.
+CSV_OPTIONS = {"keep_default_na": False, "na_values": [""]}
+CHUNK_ROWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRows:
+    """The rows of one split, in order.
+
+    rows: how many there are, after MAX_ROWS; schema: of all source columns, with the features as `datasets` keeps them.
+    """
+
+    rows: int
+    schema: pa.Schema
+    _files: tuple[Path, ...]
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """All rows as tables of CHUNK_ROWS rows (the last one may be shorter), whatever the files were cut into."""
+        chunk, left = _Chunk(), self.rows
+        for batch in self._batches(columns):
+            while batch.num_rows and left:
+                taken = batch.slice(0, min(left, CHUNK_ROWS - chunk.rows))
+                chunk.add(taken)
+                batch = batch.slice(taken.num_rows)
+                left -= taken.num_rows
+                if chunk.rows == CHUNK_ROWS:
+                    yield chunk.take()
+            if not left:
+                break
+        if chunk.rows:
+            yield chunk.take()
+
+    def __iter__(self) -> Iterator[Row]:
+        return self.select(self.schema.names)
+
+    def select(self, columns: Sequence[str]) -> Iterator[Row]:
+        """All rows with these columns only, as Python values."""
+        position = 0
+        for table in self.tables(columns):
+            for values in table.to_pylist():
+                yield Row(position, values)
+                position += 1
+
+    def _batches(self, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        # Read rather than mapped: mapped pages would count as this process's memory.
+        for path in self._files:
+            with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
+                for batch in stream:
+                    yield batch if columns is None else batch.select(list(columns))
+
+
+class _Chunk:
+    """Record batches being collected into one table."""
+
+    def __init__(self) -> None:
+        self._batches: list[pa.RecordBatch] = []
+        self.rows = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        self._batches.append(batch)
+        self.rows += batch.num_rows
+
+    def take(self) -> pa.Table:
+        table = pa.Table.from_batches(self._batches)
+        self._batches, self.rows = [], 0
+        return table
+
+
+def open_rows(settings: DataSettings, source: Source, token: str | None = None) -> SourceRows:
+    """Load the split and check its columns.
+
+    Raises: DatasetError naming what exists, where a file, split, config or column does not; AccessError, HubUnavailableError.
+    """
+    with _errors_named(settings):
+        loaded = _load(settings, source, token)
+    schema = loaded.features.arrow_schema
+    _check_columns(settings, schema)
+    rows = min(loaded.num_rows, settings.max_rows or loaded.num_rows)
+    if not rows:
+        raise DatasetError(f"DATASET_ID={settings.dataset_id}: split {settings.dataset_split} has no rows.")
+    return SourceRows(rows, schema, tuple(Path(file["filename"]) for file in loaded.cache_files))
+
+
+def check_files(reference: str) -> Path:
+    """The path of a local dataset.
+
+    Raises: DatasetError where it is missing or of a kind that cannot be read.
+    """
+    path = Path(reference).expanduser()
+    if not path.exists():
+        raise DatasetError(f"DATASET_ID={reference}: no such file or folder.{_neighbours(path)}")
+    if path.is_file() and path.suffix not in DATA_SUFFIXES:
+        raise DatasetError(f"DATASET_ID={reference}: {path.suffix or 'no'} suffix; readable are {', '.join(sorted(DATA_SUFFIXES))}.")
+    if path.is_file() and not path.stat().st_size:
+        raise DatasetError(f"DATASET_ID={reference}: the file is empty.")
+    return path
+
+
+def _neighbours(path: Path) -> str:
+    folder = path.parent
+    data = sorted(file.name for file in folder.iterdir() if file.suffix in DATA_SUFFIXES) if folder.is_dir() else []
+    return f" {folder} has: {', '.join(data[:10])}." if data else ""
+
+
+def _load(settings: DataSettings, source: Source, token: str | None) -> Any:
+    import datasets  # 1.5 s, and not needed where the settings are wrong
+
+    split = settings.dataset_split
+    if not source.local:
+        arguments: dict[str, Any] = {"path": source.name, "revision": source.commit, "token": token}
+    elif (path := check_files(settings.dataset_id)).is_dir():
+        arguments = {"path": str(path)}
+    else:
+        options = CSV_OPTIONS if path.suffix == ".csv" else {}
+        arguments = {"path": READERS[path.suffix], "data_files": {split: str(path)}, **options}
+    return datasets.load_dataset(name=settings.dataset_config, split=split, **arguments)
+
+
+@contextmanager
+def _errors_named(settings: DataSettings) -> Iterator[None]:
+    """Translate what `datasets` raises into this job's errors."""
+    name = f"DATASET_ID={settings.dataset_id}"
+    try:
+        yield
+    except DatasetError:
+        raise
+    except Exception as error:
+        raise _translated(name, settings, error) from error
+
+
+def _translated(name: str, settings: DataSettings, error: Exception) -> Exception:
+    kinds = {cls.__name__ for cls in inspect.getmro(type(error))}
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    text = " ".join(str(error).split())
+    if "GatedRepoError" in kinds or status in (401, 403):
+        return AccessError(f"{name}: the Hub refused access. Check HF_TOKEN and, for a gated dataset, accept its terms. ({text})")
+    if "HTTPError" in kinds or "ConnectionError" in kinds:
+        return HubUnavailableError(f"{name}: the Hub did not answer; try again later. ({text})")
+    if isinstance(error, OSError) and error.errno is not None and "FileNotFoundError" not in kinds:
+        return OutputError(f"{name}: cannot be written to the cache (HF_HOME): {error}")
+    if text.startswith("Unknown split"):
+        return DatasetError(f"DATASET_SPLIT={settings.dataset_split}: {text}")
+    if "BuilderConfig" in text or "Config name is missing" in text:
+        return DatasetError(f"DATASET_CONFIG={settings.dataset_config or ''}: {text}")
+    cause = error.__cause__ or error
+    return DatasetError(f"{name}: cannot be read: {type(cause).__name__}: {' '.join(str(cause).split())}")
+
+
+def _check_columns(settings: DataSettings, schema: pa.Schema) -> None:
+    columns = f"The columns are: {', '.join(schema.names)}."
+    for name in settings.drop_columns:
+        if name not in schema.names:
+            raise DatasetError(f"DROP_COLUMNS={name}: no such column. {columns}")
+
+
+def check_instruction_column(settings: DataSettings, schema: pa.Schema) -> None:
+    """Raises: DatasetError where INSTRUCTION_COLUMN is missing or is not text."""
+    name = settings.instruction_column
+    if name not in schema.names:
+        raise DatasetError(f"INSTRUCTION_COLUMN={name}: no such column. The columns are: {', '.join(schema.names)}.")
+    kind = schema.field(name).type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise DatasetError(f"INSTRUCTION_COLUMN={name}: holds {kind}, not text. Choose a text column.")
+
+
+def extended(schema: pa.Schema, kept: Sequence[str], added: pa.Schema) -> pa.Schema:
+    """The schema of the results: the kept source columns with their features, then the added ones."""
+    from datasets import Features
+
+    features = Features.from_arrow_schema(schema)
+    return Features({name: features[name] for name in kept} | dict(Features.from_arrow_schema(added))).arrow_schema
+
+
+def dataset_info(schema: pa.Schema, split: str, files: Sequence[DataFile]) -> dict[str, Any]:
+    """What a dataset card says of its data, so that a reader notices a lost file: features, rows and bytes."""
+    from datasets import Features, SplitDict, SplitInfo
+    from datasets.info import DatasetInfo, DatasetInfosDict
+    from huggingface_hub import DatasetCardData
+
+    rows, in_memory, on_disk = (sum(getattr(file, name) for file in files) for name in ("rows", "memory_bytes", "bytes"))
+    splits = SplitDict({split: SplitInfo(split, in_memory, rows)})
+    info = DatasetInfo(features=Features.from_arrow_schema(schema), splits=splits, download_size=on_disk, dataset_size=in_memory)
+    card = DatasetCardData()
+    DatasetInfosDict({"default": info}).to_dataset_card_data(card)
+    described: dict[str, Any] = card.to_dict()["dataset_info"]
+    return described

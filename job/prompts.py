@@ -1,0 +1,158 @@
+"""Row -> prompt text -> token ids. Text is never cut and never stripped; a prompt that does not fit is a failure of its row."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+import jinja2
+import jinja2.meta
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from job.errors import Problem, SettingsError
+from job.protocols import Tokenizer
+from job.records import Failure, Prompt, Row
+from job.settings import PromptSettings
+
+ALPACA = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Response:\n"
+)
+BATCH_ROWS = 512
+
+
+class Template(Protocol):
+    """How a row becomes the text of a prompt."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The columns that it reads."""
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What identifies it, beyond the model's own files."""
+
+    def render(self, row: Mapping[str, object], tokenizer: Tokenizer) -> str:
+        """The text for a row.
+
+        Raises: ValueError saying why this row has none.
+        """
+
+
+class AlpacaTemplate:
+    """The Alpaca text around the instruction."""
+
+    def __init__(self, column: str) -> None:
+        self.columns = (column,)
+        self.facts = {"template": "alpaca", "text": ALPACA}
+
+    def render(self, row: Mapping[str, object], tokenizer: Tokenizer) -> str:
+        return ALPACA.format(instruction=_text(row, self.columns[0]))
+
+
+class ChatTemplate:
+    """The instruction as the user's message, in the model's own chat template."""
+
+    def __init__(self, column: str, system_prompt: str | None) -> None:
+        self.columns = (column,)
+        self.facts = {"template": "chat", "system_prompt": system_prompt}
+        self._system = [{"role": "system", "content": system_prompt}] if system_prompt is not None else []
+
+    def render(self, row: Mapping[str, object], tokenizer: Tokenizer) -> str:
+        return tokenizer.render_chat([*self._system, {"role": "user", "content": _text(row, self.columns[0])}])
+
+
+class JinjaTemplate:
+    """A Jinja file that sees the row's columns; printing a null is an error of the row."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        source = _read(path)
+        environment = ImmutableSandboxedEnvironment(
+            undefined=jinja2.StrictUndefined, keep_trailing_newline=True, finalize=_refuse_null, autoescape=False
+        )
+        try:
+            names = jinja2.meta.find_undeclared_variables(environment.parse(source))
+            self._template = environment.from_string(source)
+        except jinja2.TemplateError as error:
+            raise _template_problem(path, f"is no valid Jinja template: {error}") from error
+        if unknown := sorted(names - set(columns)):
+            raise _template_problem(path, f"uses {', '.join(unknown)}; the columns are: {', '.join(columns)}")
+        self.columns = tuple(name for name in columns if name in names)
+        self.facts = {"template": "jinja", "text": source}
+
+    def render(self, row: Mapping[str, object], tokenizer: Tokenizer) -> str:
+        try:
+            return self._template.render(row)
+        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"the template failed: {error}") from error
+
+
+def open_template(settings: PromptSettings, instruction_column: str, columns: Sequence[str]) -> Template:
+    """The template that PROMPT_TEMPLATE names, for a dataset with these columns.
+
+    Raises: SettingsError where a Jinja file is missing, invalid, or uses a variable that is no column.
+    """
+    if settings.prompt_template == "alpaca":
+        return AlpacaTemplate(instruction_column)
+    if settings.prompt_template == "chat":
+        return ChatTemplate(instruction_column, settings.system_prompt)
+    return JinjaTemplate(Path(settings.prompt_template), columns)
+
+
+def prepare(rows: Iterable[Row], template: Template, tokenizer: Tokenizer, max_model_len: int) -> Iterator[Prompt]:
+    """Prompts for the rows, in their order; max_model_len, in tokens, has to leave room for at least one token of answer."""
+    stream = iter(rows)
+    while batch := list(islice(stream, BATCH_ROWS)):
+        texts = [_rendered(row, template, tokenizer) for row in batch]
+        encoded = iter(tokenizer.encode([text for text in texts if isinstance(text, str)]))
+        for row, text in zip(batch, texts, strict=True):
+            if isinstance(text, Failure):
+                yield Prompt(row.position, None, (), 0, text)
+            else:
+                yield _fitted(row.position, text, with_bos(next(encoded), tokenizer.bos_token_id), max_model_len)
+
+
+def with_bos(token_ids: Sequence[int], bos: int | None) -> Sequence[int]:
+    """The ids with exactly one BOS in front, where the tokenizer uses one; a template may have written it already."""
+    return token_ids if bos is None or token_ids[:1] == [bos] else [bos, *token_ids]
+
+
+def _fitted(position: int, text: str, token_ids: Sequence[int], max_model_len: int) -> Prompt:
+    tokens = len(token_ids)
+    if not tokens:
+        return Prompt(position, text, (), 0, Failure("error", "the prompt is empty"))
+    if tokens >= max_model_len:
+        message = f"the prompt has {tokens} tokens, which leaves no room for an answer in MAX_MODEL_LEN={max_model_len}"
+        return Prompt(position, text, (), tokens, Failure("too_long", message))
+    return Prompt(position, text, token_ids, tokens)
+
+
+def _rendered(row: Row, template: Template, tokenizer: Tokenizer) -> str | Failure:
+    try:
+        return template.render(row.columns, tokenizer)
+    except ValueError as error:
+        return Failure("error", str(error))
+
+
+def _text(row: Mapping[str, object], column: str) -> str:
+    value = row[column]
+    if not isinstance(value, str):
+        raise ValueError(f"column {column} is null")
+    return value
+
+
+def _refuse_null(value: object) -> object:
+    if value is None:
+        raise ValueError("the template prints a null")
+    return value
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _template_problem(path, f"is neither alpaca nor chat, and cannot be read as a Jinja file: {error}") from error
+
+
+def _template_problem(path: Path, message: str) -> SettingsError:
+    return SettingsError([Problem("PROMPT_TEMPLATE", str(path), message)])

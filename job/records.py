@@ -1,0 +1,117 @@
+"""The values that cross the seams between stages. All frozen; positions are row numbers in the whole source split."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+FinishReason = Literal["stop", "length", "too_long", "error"]
+ANSWERED: frozenset[FinishReason] = frozenset({"stop", "length"})
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model or dataset as it was found: `name` as the user gave it, `commit` a Hub commit or "sha256:<digest>" of local files."""
+
+    name: str
+    commit: str
+    local: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the source: the columns that the prompt needs."""
+
+    position: int
+    columns: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A row made ready for the engine, or the reason why it cannot be answered.
+
+    token_ids: what the engine is fed, special tokens included; tokens: how many there are (0 where there is no text).
+    """
+
+    position: int
+    text: str | None
+    token_ids: Sequence[int]
+    tokens: int
+    failure: "Failure | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a row has no answer: the reason for the results, and a sentence for people."""
+
+    reason: Literal["too_long", "error"]
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One answer to be generated: sample number `sample` of the row at `position`, drawn with `seed`."""
+
+    position: int
+    sample: int
+    token_ids: Sequence[int]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One finished request. `text` is None exactly where there is no answer; `tokens` counts generated tokens."""
+
+    position: int
+    sample: int
+    text: str | None
+    finish_reason: FinishReason
+    tokens: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """A row with all its samples, in sample order, as the journal keeps it."""
+
+    position: int
+    prompt: str | None
+    prompt_tokens: int
+    completions: tuple[Completion, ...]
+
+    @property
+    def answered(self) -> bool:
+        return all(completion.finish_reason in ANSWERED for completion in self.completions)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Counts over the finished rows of a run: rows by finish_reason (samples, where there are several), and tokens."""
+
+    rows: int
+    failed_rows: int
+    finish_reasons: Mapping[str, int]
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """One parquet file of the results; `path` is relative to the results folder, `memory_bytes` its size when loaded."""
+
+    path: str
+    rows: int
+    bytes: int
+    memory_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What a run came to: the canonical log line and the caller's return value."""
+
+    model: str
+    folder: Path
+    tally: Tally
+    generated_rows: int
+    seconds: Mapping[str, float]

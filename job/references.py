@@ -1,0 +1,50 @@
+"""What MODEL_ID and DATASET_ID refer to: a repository on the Hub, or files on this machine and the digest of their content."""
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+DATA_SUFFIXES = frozenset({".parquet", ".jsonl", ".json", ".csv"})
+
+
+def is_local(reference: str) -> bool:
+    """Whether the reference means files: it exists, is written as a path, or ends like a data file."""
+    path = Path(reference)
+    written_as_path = reference.startswith(("/", "./", "../", "~")) or reference.count("/") > 1
+    return written_as_path or path.suffix in DATA_SUFFIXES or path.exists()
+
+
+def base_name(reference: str) -> str:
+    """The last part of a Hub id or path: the model's name in folders and repositories."""
+    return Path(reference).expanduser().resolve().name if is_local(reference) else reference.rsplit("/", 1)[-1]
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_digest(path: Path) -> str:
+    """Hex digest of a file, or of all files of a folder with their names (hidden ones left out): the same for a copy elsewhere.
+
+    Raises: OSError where something cannot be read.
+    """
+    if path.is_file():
+        return sha256_of(path)
+    files = sorted(_visible_files(path), key=lambda file: file.relative_to(path).as_posix())
+    with ThreadPoolExecutor() as pool:  # hashing runs outside of the interpreter lock
+        digests = pool.map(sha256_of, files)
+        lines = [f"{digest} {file.relative_to(path).as_posix()}\n" for file, digest in zip(files, digests, strict=True)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _visible_files(folder: Path) -> Iterator[Path]:
+    for entry in folder.iterdir():
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _visible_files(entry)
+        else:
+            yield entry

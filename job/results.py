@@ -1,0 +1,153 @@
+"""Journal and source rows -> the results folder: parquet in source order, then the card, then run.json as the last word."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from job.disk import move_whole
+from job.errors import DatasetError, OutputError
+from job.identity import row_seed
+from job.records import DataFile, ResultRow, Tally
+from job.references import sha256_of
+
+MANIFEST = "run.json"
+CARD = "README.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What `write_data` wrote."""
+
+    file: DataFile
+    tally: Tally
+
+
+def result_columns(num_samples: int) -> pa.Schema:
+    """The columns that the job adds; lists where a row has several samples."""
+
+    def per_sample(kind: pa.DataType) -> pa.DataType:
+        return kind if num_samples == 1 else pa.list_(kind)
+
+    return pa.schema(
+        {
+            "prompt": pa.string(),
+            "answers": per_sample(pa.string()),
+            "finish_reason": per_sample(pa.string()),
+            "prompt_tokens": pa.int32(),
+            "completion_tokens": per_sample(pa.int32()),
+            "seed": per_sample(pa.int64()),
+        }
+    )
+
+
+def check_names(source: pa.Schema, dropped: Sequence[str], num_samples: int) -> None:
+    """Raises: DatasetError where a source column has the name of a result column."""
+    taken = [name for name in source.names if name in result_columns(num_samples).names and name not in dropped]
+    if taken:
+        raise DatasetError(
+            f"the dataset has columns that the results need the names of: {', '.join(taken)}. "
+            f"Leave them out with DROP_COLUMNS={','.join([*dropped, *taken])}, or rename them."
+        )
+
+
+def data_path(split: str, shard: int, shards: int) -> str:
+    return f"data/{split}-{shard:05d}-of-{shards:05d}.parquet"
+
+
+def write_data(
+    folder: Path,
+    path: str,
+    schema: pa.Schema,
+    source: Iterator[pa.Table],
+    finished: Iterator[ResultRow],
+    *,
+    seed: int,
+    num_samples: int,
+) -> Written:
+    """Write the parquet file, one row group a source table; it appears whole or not at all.
+
+    schema: source columns first, then `result_columns`; source: tables of those source columns; finished: all their rows.
+    """
+    target = folder / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    half_made = target.with_suffix(".tmp")
+    count, position = _Counter(), 0
+    with pq.ParquetWriter(half_made, schema, compression="zstd", write_page_index=True) as writer:
+        for table in source:
+            rows = [_expect(finished, position + offset) for offset in range(table.num_rows)]
+            position += table.num_rows
+            table = _joined(table, rows, schema, seed, num_samples)
+            writer.write_table(table)
+            count.add(rows, table)
+    move_whole(half_made, target)
+    file = DataFile(path, position, target.stat().st_size, count.memory_bytes, sha256_of(target))
+    return Written(file, count.tally())
+
+
+def read_finished(folder: Path, rows: int) -> dict[str, Any] | None:
+    """The manifest of results that are complete for this many rows and whose files are unharmed; None where they are not."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        sound = all(sha256_of(folder / file["path"]) == file["sha256"] for file in manifest["files"])
+        complete = manifest["counts"]["rows"] == rows and (folder / CARD).exists()
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return manifest if sound and complete else None
+
+
+def tally_of(manifest: Mapping[str, Any]) -> Tally:
+    return Tally(**manifest["counts"])
+
+
+def _expect(finished: Iterator[ResultRow], position: int) -> ResultRow:
+    row = next(finished, None)
+    if row is None or row.position != position:
+        raise OutputError(f"the journal lacks row {position}: run the same command again to answer it.")
+    return row
+
+
+def _joined(table: pa.Table, rows: Sequence[ResultRow], schema: pa.Schema, seed: int, num_samples: int) -> pa.Table:
+    """The source table with the result columns of its rows."""
+
+    def per_sample(values: Iterator[list[Any]]) -> list[Any]:
+        return [samples[0] for samples in values] if num_samples == 1 else list(values)
+
+    added = {
+        "prompt": [row.prompt for row in rows],
+        "answers": per_sample([done.text for done in row.completions] for row in rows),
+        "finish_reason": per_sample([done.finish_reason for done in row.completions] for row in rows),
+        "prompt_tokens": [row.prompt_tokens for row in rows],
+        "completion_tokens": per_sample([done.tokens for done in row.completions] for row in rows),
+        "seed": per_sample([row_seed(seed, row.position, sample) for sample in range(num_samples)] for row in rows),
+    }
+    columns = [*table.columns, *(pa.array(values, schema.field(name).type) for name, values in added.items())]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+class _Counter:
+    """Adds up the tally while rows go by."""
+
+    def __init__(self) -> None:
+        self.memory_bytes = 0
+        self._rows = self._failed = self._prompt_tokens = self._completion_tokens = 0
+        self._reasons: Counter[str] = Counter()
+
+    def add(self, rows: Sequence[ResultRow], table: pa.Table) -> None:
+        self.memory_bytes += table.nbytes
+        self._rows += len(rows)
+        for row in rows:
+            self._failed += not row.answered
+            self._prompt_tokens += row.prompt_tokens
+            for done in row.completions:
+                self._reasons[done.finish_reason] += 1
+                self._completion_tokens += done.tokens
+
+    def tally(self) -> Tally:
+        reasons = dict(sorted(self._reasons.items()))
+        return Tally(self._rows, self._failed, reasons, self._prompt_tokens, self._completion_tokens)

@@ -1,0 +1,282 @@
+"""Everything that can be set, as environment variables: one frozen model for each audience.
+
+`Settings.from_env(mapping)` does no I/O and reports all problems together. An empty variable counts as unset.
+The descriptions below are the documentation: docs/configuration.md and .env.example are generated from them.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from job.errors import Problem, SettingsError
+
+# Read by others than the job (the loop over models, the Hub's libraries), so never near-misses of our own.
+OTHER_KNOWN_NAMES = ("MODEL_IDS", "HF_HOME", "HF_ENDPOINT")
+
+
+def _words(value: object) -> object:
+    """Names separated by commas or spaces, as in a shell variable."""
+    return tuple(re.split(r"[,\s]+", value.strip(", \t\n"))) if isinstance(value, str) else value
+
+
+def _stop_sequences(value: object) -> object:
+    """A JSON list of strings, or the text itself as the only stop sequence."""
+    if not isinstance(value, str):
+        return value
+    stops = json.loads(value) if value.lstrip().startswith("[") else [value]
+    if "" in stops:
+        raise ValueError("holds an empty string, which would end every answer at once")
+    return tuple(stops)
+
+
+def _split_name(value: str) -> str:
+    if not re.fullmatch(r"\w+(\.\w+)*", value):
+        raise ValueError("is not the name of a split; for the first rows of a split use MAX_ROWS")
+    return value
+
+
+def _json_object(value: object) -> object:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+class _Audience(BaseSettings):
+    """Settings of one audience, read from the mapping that is passed in as `environ` and from nowhere else."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore", allow_inf_nan=False)
+    title: ClassVar[str]
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: Any,
+        env_settings: Any,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        env_settings.env_vars = {
+            name.lower(): value for name, value in init_settings.init_kwargs["environ"].items() if value and name.isupper()
+        }
+        return (env_settings,)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        return cls(**{"environ": environ})
+
+
+class ModelSettings(_Audience):
+    title = "Model"
+
+    model_id: str = Field(description="The model: a Hub id such as `mlabonne/TwinLlama-3.1-8B`, or a local folder.")
+    model_revision: str = Field("main", description="Branch, tag or commit of a model on the Hub.")
+    trust_remote_code: bool = Field(
+        False, description="Run Python code that comes with the model. Only for models whose code you have read."
+    )
+
+
+class DataSettings(_Audience):
+    title = "Dataset"
+
+    dataset_id: str = Field(
+        description="The instructions: a Hub id such as `mlabonne/llmtwin`, or a local .parquet, .jsonl, .json or .csv file, "
+        "or a folder of them."
+    )
+    dataset_config: str | None = Field(None, description="Configuration (subset) of the dataset, where it has several.")
+    dataset_revision: str = Field("main", description="Branch, tag or commit of a dataset on the Hub.")
+    dataset_split: Annotated[str, AfterValidator(_split_name)] = Field(
+        "test", description="Split to answer. A single local file is taken to be this split."
+    )
+    instruction_column: str = Field("instruction", description="Text column with the instructions.")
+    drop_columns: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = Field(
+        (), description="Source columns to leave out of the results, separated by commas or spaces."
+    )
+    max_rows: int | None = Field(None, ge=1, description="Answer only the first rows of the split. Unset: all rows.")
+
+
+class PromptSettings(_Audience):
+    title = "Prompt"
+
+    prompt_template: str = Field(
+        "alpaca",
+        description="`alpaca` (the Alpaca text around the instruction), `chat` (the model's own chat template), or the path of "
+        "a Jinja file that sees the row's columns.",
+    )
+    system_prompt: str | None = Field(None, description="System message, with `PROMPT_TEMPLATE=chat` only.")
+
+
+class SamplingSettings(_Audience):
+    title = "Sampling"
+
+    temperature: float = Field(0.8, ge=0, le=2, description="0 is greedy: always the likeliest token.")
+    top_p: float = Field(0.95, gt=0, le=1, description="Draw from the likeliest tokens that hold this share of the probability.")
+    min_p: float = Field(0.05, ge=0, le=1, description="Leave out tokens less likely than this share of the likeliest one.")
+    top_k: int | None = Field(None, ge=1, description="Draw from this many of the likeliest tokens. Unset: from all.")
+    repetition_penalty: float = Field(1.0, gt=0, le=2, description="Above 1 makes tokens that occurred before less likely.")
+    max_tokens: int = Field(4096, ge=1, description="Longest answer, in tokens.")
+    stop: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_stop_sequences)] = Field(
+        (), description='Text that ends an answer: one string, or a JSON list of strings such as `["###", "\\n\\n"]`.'
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="Each row's own seed is a hash of this, its position and the sample's number.")
+    num_samples: int = Field(1, ge=1, le=1000, description="Answers per row. Above 1 the answers of a row are a list.")
+
+
+class EngineSettings(_Audience):
+    title = "Engine"
+
+    engine: Literal["vllm", "echo"] = Field(
+        "vllm", description="`vllm`, or `echo`: repeats the prompt, needs no model, for trying out everything around it."
+    )
+    max_model_len: int = Field(
+        4096, ge=2, description="Longest prompt and answer together, in tokens. A longer prompt becomes a `too_long` row."
+    )
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="Number format of the computation; `auto` is the model's own. On a CPU, `float32` makes runs repeatable."
+    )
+    quantization: str | None = Field(None, description="Quantisation method, where the model does not say it itself.")
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs to spread the model over.")
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="Share of the GPU's memory to use.")
+    kv_cache_memory_bytes: int | None = Field(
+        None, ge=1, description="Memory of the KV cache in bytes, instead of what GPU_MEMORY_UTILIZATION leaves."
+    )
+    enforce_eager: bool = Field(
+        False, description="Do not compile the model: starts sooner, runs slower. Always so on a CPU, where compiled answers are wrong."
+    )
+    engine_args: Annotated[dict[str, Any], NoDecode, BeforeValidator(_json_object)] = Field(
+        {}, description='More arguments for the engine, as a JSON object such as `{"max_num_seqs": 64}`.'
+    )
+
+
+class OutputSettings(_Audience):
+    title = "Output"
+
+    output_dir: Path = Field(Path("results"), description="Folder of all results; each run gets `<model>/<identity>` in it.")
+    max_failed_rows: int = Field(0, ge=0, description="How many rows may stay without an answer before the run counts as failed.")
+
+
+class HubSettings(_Audience):
+    title = "Hub"
+
+    hf_token: SecretStr | None = Field(None, description="Access token of the Hugging Face Hub, for private and gated repositories.")
+
+
+class RunSettings(_Audience):
+    title = "Process"
+
+    shutdown_grace_seconds: float = Field(
+        20, ge=0, description="After SIGTERM or SIGINT, how long rows that are being answered may still finish, in seconds."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`json`: one object a line; `console`: for people; `auto`: console on a terminal, else json."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least severe events shown. DEBUG shows the engine's own messages too."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of a run, by audience."""
+
+    model: ModelSettings
+    data: DataSettings
+    prompt: PromptSettings
+    sampling: SamplingSettings
+    engine: EngineSettings
+    output: OutputSettings
+    hub: HubSettings
+    run: RunSettings
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Read and check every variable.
+
+        Raises: SettingsError with all problems at once.
+        """
+        problems: list[Problem] = []
+        parts: dict[str, Any] = {}
+        for name, audience in audiences().items():
+            try:
+                parts[name] = audience.from_env(environ)
+            except ValidationError as error:
+                problems += _problems(audience, environ, error)
+        problems += _contradictions(parts)
+        if problems:
+            raise SettingsError(problems)
+        return cls(**parts)
+
+    def shown(self) -> dict[str, object]:
+        """Every variable with its value, secrets masked, for the log."""
+        values: dict[str, object] = {}
+        for part in fields(self):
+            values |= getattr(self, part.name).model_dump(mode="json", exclude_defaults=True)
+        return values
+
+
+def audiences() -> dict[str, type[_Audience]]:
+    """The settings model of each audience, by its field's name in Settings."""
+    return {part.name: part.type for part in fields(Settings) if isinstance(part.type, type)}
+
+
+def variables() -> Iterator[tuple[type[_Audience], str]]:
+    """Every variable's name, with the audience it belongs to."""
+    for audience in audiences().values():
+        for name in audience.model_fields:
+            yield audience, name.upper()
+
+
+def near_misses(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables that are set, mean nothing here, and look like one that does: {TEMPRATURE: TEMPERATURE}."""
+    known = {name for _, name in variables()} | set(OTHER_KNOWN_NAMES)
+    misses = {}
+    for name in environ:
+        if name not in known and (close := difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.75)):
+            misses[name] = close[0]
+    return misses
+
+
+def _problems(audience: type[_Audience], environ: Mapping[str, str], error: ValidationError) -> Iterator[Problem]:
+    for detail in error.errors(include_input=False, include_url=False):
+        name = str(detail["loc"][0])
+        field = audience.model_fields[name]
+        variable = name.upper()
+        if detail["type"] == "missing":
+            yield Problem(variable, None, f"is required. {field.description}")
+        else:
+            secret = field.annotation is not None and "Secret" in str(field.annotation)
+            value = None if secret else environ[variable]
+            message = re.sub(r"^(Value error, |Input )", "", detail["msg"])
+            yield Problem(variable, value, f"{message}. {field.description}")
+
+
+# What a named variable sets, by the engine's own name for it: ENGINE_ARGS may not say it a second time.
+_NAMED_ENGINE_ARGS = {
+    "model": "MODEL_ID",
+    "tokenizer": "MODEL_ID",
+    "revision": "MODEL_REVISION",
+    "tokenizer_revision": "MODEL_REVISION",
+    "code_revision": "MODEL_REVISION",
+    "trust_remote_code": "TRUST_REMOTE_CODE",
+    "seed": "SEED",
+    "hf_token": "HF_TOKEN",
+} | {
+    name: name.upper()
+    for name in EngineSettings.model_fields
+    if name not in ("engine", "engine_args")
+}
+
+
+def _contradictions(parts: Mapping[str, Any]) -> Iterator[Problem]:
+    """Problems between variables that are each right by themselves."""
+    prompt, engine = parts.get("prompt"), parts.get("engine")
+    if prompt and prompt.system_prompt is not None and prompt.prompt_template != "chat":
+        yield Problem("SYSTEM_PROMPT", prompt.system_prompt, "is used with PROMPT_TEMPLATE=chat only: set that, or unset this")
+    for name in engine.engine_args if engine else ():
+        if named := _NAMED_ENGINE_ARGS.get(name):
+            yield Problem("ENGINE_ARGS", json.dumps({name: engine.engine_args[name]}), f"is set by {named}: use that variable")
