@@ -21,6 +21,7 @@ log = structlog.get_logger("job")
 LIBRARY_DEFAULTS = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",  # its threads would not survive the engine's fork
+    "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",  # measured on two cores: 1.4 times as fast as with one of them left idle
     "VLLM_HOST_IP": "127.0.0.1",  # the engine's processes talk to each other on this machine only
     "VLLM_NO_USAGE_STATS": "1",
 }
@@ -56,7 +57,9 @@ def main(environ: MutableMapping[str, str]) -> int:
         log.error("run_finished", exit_code=error.exit_code, error=type(error).__name__, message=str(error), seconds=seconds)
         return error.exit_code
     except Exception:
-        log.exception("run_finished", exit_code=1, message="a bug: please report it with this traceback; finished rows are safe")
+        log.exception(
+            "run_finished", exit_code=1, message="a bug: please report it with this traceback; finished rows are safe"
+        )
         return 1
 
 

@@ -26,8 +26,7 @@ _TEMPLATE = """\
 {%- endfor %}
 | identity | `{{ identity }}` |
 
-Rows by finish_reason:{% for reason, count in counts.finish_reasons.items() %} {{ reason }} {{ count }}{{ "," if not loop.last }}{% endfor %}.
-Tokens: {{ counts.prompt_tokens }} in prompts, {{ counts.completion_tokens }} in answers.
+Answers by finish_reason: {{ finish_reasons }}. Tokens: {{ counts.prompt_tokens }} in prompts, {{ counts.completion_tokens }} in answers.
 {%- if trust_remote_code %}
 
 The model's own Python code was run (TRUST_REMOTE_CODE).
@@ -41,7 +40,7 @@ The source columns, untouched and in the source's order of rows, then:
 |---|---|
 | `prompt` | the text that the model was given |
 | `answers` | the model's answer, as generated; null where the row failed |
-| `finish_reason` | `stop`: the model ended it; `length`: cut by max_tokens; `too_long`: the prompt left no room; `error`: see the run's log |
+| `finish_reason` | `stop`: ended by the model; `length`: by max_tokens; `too_long`: no room after the prompt; `error` |
 | `prompt_tokens`, `completion_tokens` | tokens of the prompt and of the answer |
 | `seed` | the row's own seed: 63 bits of SHA-256 of "seed:position:sample" |
 {%- if several %}
@@ -67,6 +66,7 @@ def render(manifest: Mapping[str, Any], dataset_info: Mapping[str, Any], load_fr
     """
     facts = manifest["identity"]["facts"]
     split = facts["dataset_split"]
+    # Markdown is no HTML: nothing is to be escaped.
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701
     return environment.from_string(_TEMPLATE).render(
         facts,
@@ -77,6 +77,7 @@ def render(manifest: Mapping[str, Any], dataset_info: Mapping[str, Any], load_fr
         dataset=manifest["dataset"],
         split=split,
         sampling=[(name, _shown(value)) for name, value in facts["sampling"].items() if value not in (None, [])],
+        finish_reasons=", ".join(f"{reason} {count}" for reason, count in manifest["counts"]["finish_reasons"].items()),
         several=facts["sampling"]["num_samples"] > 1,
         load_from=load_from,
     )

@@ -38,11 +38,11 @@ class SourceRows:
         """All rows as tables of CHUNK_ROWS rows (the last one may be shorter), whatever the files were cut into."""
         chunk, left = _Chunk(), self.rows
         for batch in self._batches(columns):
-            while batch.num_rows and left:
-                taken = batch.slice(0, min(left, CHUNK_ROWS - chunk.rows))
-                chunk.add(taken)
-                batch = batch.slice(taken.num_rows)
-                left -= taken.num_rows
+            used = 0
+            while left and (taken := min(batch.num_rows - used, CHUNK_ROWS - chunk.rows, left)):
+                chunk.add(batch.slice(used, taken))
+                used += taken
+                left -= taken
                 if chunk.rows == CHUNK_ROWS:
                     yield chunk.take()
             if not left:
@@ -64,7 +64,7 @@ class SourceRows:
     def _batches(self, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
         # Read rather than mapped: mapped pages would count as this process's memory.
         for path in self._files:
-            with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
+            with pa.OSFile(str(path), "rb") as file, pa.ipc.open_stream(file) as stream:
                 for batch in stream:
                     yield batch if columns is None else batch.select(list(columns))
 
@@ -110,7 +110,9 @@ def check_files(reference: str) -> Path:
     if not path.exists():
         raise DatasetError(f"DATASET_ID={reference}: no such file or folder.{_neighbours(path)}")
     if path.is_file() and path.suffix not in DATA_SUFFIXES:
-        raise DatasetError(f"DATASET_ID={reference}: {path.suffix or 'no'} suffix; readable are {', '.join(sorted(DATA_SUFFIXES))}.")
+        raise DatasetError(
+            f"DATASET_ID={reference}: {path.suffix or 'no'} suffix; readable are {', '.join(sorted(DATA_SUFFIXES))}."
+        )
     if path.is_file() and not path.stat().st_size:
         raise DatasetError(f"DATASET_ID={reference}: the file is empty.")
     return path
@@ -153,7 +155,9 @@ def _translated(name: str, settings: DataSettings, error: Exception) -> Exceptio
     status = getattr(getattr(error, "response", None), "status_code", None)
     text = " ".join(str(error).split())
     if "GatedRepoError" in kinds or status in (401, 403):
-        return AccessError(f"{name}: the Hub refused access. Check HF_TOKEN and, for a gated dataset, accept its terms. ({text})")
+        return AccessError(
+            f"{name}: the Hub refused access. Check HF_TOKEN and, for a gated dataset, accept its terms. ({text})"
+        )
     if "HTTPError" in kinds or "ConnectionError" in kinds:
         return HubUnavailableError(f"{name}: the Hub did not answer; try again later. ({text})")
     if isinstance(error, OSError) and error.errno is not None and "FileNotFoundError" not in kinds:
@@ -188,7 +192,9 @@ def extended(schema: pa.Schema, kept: Sequence[str], added: pa.Schema) -> pa.Sch
     from datasets import Features
 
     features = Features.from_arrow_schema(schema)
-    return Features({name: features[name] for name in kept} | dict(Features.from_arrow_schema(added))).arrow_schema
+    joined = {name: features[name] for name in kept} | dict(Features.from_arrow_schema(added))
+    extended_schema: pa.Schema = Features(joined).arrow_schema
+    return extended_schema
 
 
 def dataset_info(schema: pa.Schema, split: str, files: Sequence[DataFile]) -> dict[str, Any]:
@@ -199,8 +205,10 @@ def dataset_info(schema: pa.Schema, split: str, files: Sequence[DataFile]) -> di
 
     rows, in_memory, on_disk = (sum(getattr(file, name) for file in files) for name in ("rows", "memory_bytes", "bytes"))
     splits = SplitDict({split: SplitInfo(split, in_memory, rows)})
-    info = DatasetInfo(features=Features.from_arrow_schema(schema), splits=splits, download_size=on_disk, dataset_size=in_memory)
+    info = DatasetInfo(
+        features=Features.from_arrow_schema(schema), splits=splits, download_size=on_disk, dataset_size=in_memory
+    )
     card = DatasetCardData()
     DatasetInfosDict({"default": info}).to_dataset_card_data(card)
-    described: dict[str, Any] = card.to_dict()["dataset_info"]
+    described: dict[str, Any] = card.to_dict()["dataset_info"]  # type: ignore[no-untyped-call]
     return described

@@ -19,7 +19,9 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise OutputError(_sqlite_remedy(path, error)) from error
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OutputError(f"{path}: {reason}. Make room or choose another OUTPUT_DIR, then run the same command again.") from error
+        raise OutputError(
+            f"{path}: {reason}. Make room or choose another OUTPUT_DIR, then run the same command again."
+        ) from error
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -25,7 +25,9 @@ def failed_row(prompt: Prompt, num_samples: int) -> ResultRow:
     failure = prompt.failure
     if failure is None:
         raise ValueError(f"row {prompt.position} can be answered")
-    completions = (Completion(prompt.position, sample, None, failure.reason, 0, failure.message) for sample in range(num_samples))
+    completions = (
+        Completion(prompt.position, sample, None, failure.reason, 0, failure.message) for sample in range(num_samples)
+    )
     return ResultRow(prompt.position, prompt.text, prompt.tokens, tuple(completions))
 
 

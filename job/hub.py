@@ -19,16 +19,26 @@ def resolve(kind: Literal["model", "dataset"], repo_id: str, revision: str, toke
     if _COMMIT.fullmatch(revision):
         return Source(repo_id, revision, local=False)
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
-    from huggingface_hub.utils import httpx
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
     variable = f"{kind.upper()}_ID"
     try:
         info = HfApi(token=token).repo_info(repo_id, repo_type=kind, revision=revision, timeout=LOOKUP_SECONDS)
     except GatedRepoError as error:
-        raise AccessError(f"{variable}={repo_id}: is gated. Accept its terms on its page, with the account of HF_TOKEN.") from error
+        raise AccessError(
+            f"{variable}={repo_id}: is gated. Accept its terms on its page, with the account of HF_TOKEN."
+        ) from error
     except RevisionNotFoundError as error:
-        raise SettingsError([Problem(f"{kind.upper()}_REVISION", revision, f"{repo_id} has no such branch, tag or commit")]) from error
+        raise SettingsError(
+            [Problem(f"{kind.upper()}_REVISION", revision, f"{repo_id} has no such branch, tag or commit")]
+        ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         message = f"no {kind} of this name on the Hub, nor a file or folder here; if it is private, set HF_TOKEN"
         raise SettingsError([Problem(variable, repo_id, message)]) from error

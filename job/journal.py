@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from job.disk import disk_errors
 from job.errors import OutputError, RunLockedError
@@ -90,17 +90,17 @@ class Journal:
 
     def rows(self, rows: int) -> Iterator[ResultRow]:
         """All finished rows at positions below `rows`, by position."""
-        columns = "position, prompt, prompt_tokens, completions"
-        with self._reading(f"SELECT {columns} FROM finished WHERE position < ? ORDER BY position", rows) as found:
+        query = "SELECT position, prompt, prompt_tokens, completions FROM finished WHERE position < ? ORDER BY position"
+        with self._reading(query, rows) as found:
             for row in found:
                 yield _decoded(*row)
 
     def writer(self) -> "JournalWriter":
-        """A writer for this journal; one at a time. Open it after the engine: a fork must not copy its thread and connection."""
+        """A writer for this journal; one at a time, and opened after the engine, whose fork must not copy its thread."""
         return JournalWriter(self.path)
 
     @contextmanager
-    def _reading(self, query: str, *parameters: object) -> Iterator[Iterator[tuple[object, ...]]]:
+    def _reading(self, query: str, *parameters: object) -> Iterator[Iterator[Any]]:
         with disk_errors(self.path), closing(_connect(self.path)) as connection:
             yield connection.execute(query, parameters)
 
@@ -124,7 +124,7 @@ class JournalWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._queue: queue.Queue[ResultRow | None] = queue.Queue(_QUEUE_ROWS)
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
         self.safe_rows = 0
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
 
@@ -157,7 +157,7 @@ class JournalWriter:
             with closing(_connect(self._path)) as connection:
                 while rows := self._gathered():
                     self._write(connection, rows)
-        except BaseException as error:  # handed to the thread that appends
+        except Exception as error:  # noqa: BLE001 (handed to the thread that appends)
             self._error = error
             while self._queue.get() is not None:
                 pass

@@ -34,7 +34,9 @@ def configure(log_format: str, level: str, environ: MutableMapping[str, str]) ->
     log_format: json or console; level: least severe level shown. The engine's own messages are shown from INFO in JSON,
     where machines read them; on a console only its errors are, unless level is DEBUG.
     """
-    engine_level = "INFO" if level == "DEBUG" else "ERROR" if log_format == "console" else max(level, "INFO", key=logging.getLevelName)
+    engine_level = (
+        "INFO" if level == "DEBUG" else "ERROR" if log_format == "console" else max(level, "INFO", key=logging.getLevelName)
+    )
     environ[FORMAT_VARIABLE], environ[LEVEL_VARIABLE] = log_format, engine_level
     environ.setdefault("VLLM_LOGGING_CONFIG_PATH", str(ENGINE_LOGGING))
     structlog.configure(
@@ -51,7 +53,7 @@ def configure(log_format: str, level: str, environ: MutableMapping[str, str]) ->
     handler.setFormatter(formatter(log_format))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("job").setLevel(level)
-    logging.captureWarnings(True)
+    logging.captureWarnings(capture=True)
     if log_format == "console":
         warnings.simplefilter("ignore")
 
@@ -74,7 +76,11 @@ def formatter(log_format: str, context: Mapping[str, object] | None = None) -> l
         return {**(context or {}), **event}
 
     if log_format == "json":
-        last: list[Processor] = [structlog.processors.format_exc_info, _redact, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        last: list[Processor] = [
+            structlog.processors.format_exc_info,
+            _redact,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ]
     else:
         plain = structlog.dev.plain_traceback  # no local values: one of them may be a secret
         last = [_redact, structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=plain)]

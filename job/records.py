@@ -11,7 +11,7 @@ ANSWERED: frozenset[FinishReason] = frozenset({"stop", "length"})
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A model or dataset as it was found: `name` as the user gave it, `commit` a Hub commit or "sha256:<digest>" of local files."""
+    """A model or dataset as it was found: its Hub id or path, and a Hub commit or "sha256:<digest of the local files>"."""
 
     name: str
     commit: str

@@ -82,9 +82,9 @@ def write_data(
         for table in source:
             rows = [_expect(finished, position + offset) for offset in range(table.num_rows)]
             position += table.num_rows
-            table = _joined(table, rows, schema, seed, num_samples)
-            writer.write_table(table)
-            count.add(rows, table)
+            joined = _joined(table, rows, schema, seed, num_samples)
+            writer.write_table(joined)
+            count.add(rows, joined)
     move_whole(half_made, target)
     file = DataFile(path, position, target.stat().st_size, count.memory_bytes, sha256_of(target))
     return Written(file, count.tally())

@@ -68,7 +68,7 @@ class _Audience(BaseSettings):
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
-        return cls(**{"environ": environ})
+        return cls(environ=environ)
 
 
 class ModelSettings(_Audience):
@@ -77,7 +77,7 @@ class ModelSettings(_Audience):
     model_id: str = Field(description="The model: a Hub id such as `mlabonne/TwinLlama-3.1-8B`, or a local folder.")
     model_revision: str = Field("main", description="Branch, tag or commit of a model on the Hub.")
     trust_remote_code: bool = Field(
-        False, description="Run Python code that comes with the model. Only for models whose code you have read."
+        default=False, description="Run Python code that comes with the model. Only for models whose code you have read."
     )
 
 
@@ -115,7 +115,9 @@ class SamplingSettings(_Audience):
     title = "Sampling"
 
     temperature: float = Field(0.8, ge=0, le=2, description="0 is greedy: always the likeliest token.")
-    top_p: float = Field(0.95, gt=0, le=1, description="Draw from the likeliest tokens that hold this share of the probability.")
+    top_p: float = Field(
+        0.95, gt=0, le=1, description="Draw from the likeliest tokens that hold this share of the probability."
+    )
     min_p: float = Field(0.05, ge=0, le=1, description="Leave out tokens less likely than this share of the likeliest one.")
     top_k: int | None = Field(None, ge=1, description="Draw from this many of the likeliest tokens. Unset: from all.")
     repetition_penalty: float = Field(1.0, gt=0, le=2, description="Above 1 makes tokens that occurred before less likely.")
@@ -123,7 +125,9 @@ class SamplingSettings(_Audience):
     stop: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_stop_sequences)] = Field(
         (), description='Text that ends an answer: one string, or a JSON list of strings such as `["###", "\\n\\n"]`.'
     )
-    seed: int = Field(0, ge=0, lt=2**63, description="Each row's own seed is a hash of this, its position and the sample's number.")
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="Each row's own seed is a hash of this, its position and the sample's number."
+    )
     num_samples: int = Field(1, ge=1, le=1000, description="Answers per row. Above 1 the answers of a row are a list.")
 
 
@@ -137,7 +141,8 @@ class EngineSettings(_Audience):
         4096, ge=2, description="Longest prompt and answer together, in tokens. A longer prompt becomes a `too_long` row."
     )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
-        "auto", description="Number format of the computation; `auto` is the model's own. On a CPU, `float32` makes runs repeatable."
+        "auto",
+        description="Number format of the computation; `auto` is the model's own. On a CPU, `float32` makes runs repeatable.",
     )
     quantization: str | None = Field(None, description="Quantisation method, where the model does not say it itself.")
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs to spread the model over.")
@@ -146,7 +151,8 @@ class EngineSettings(_Audience):
         None, ge=1, description="Memory of the KV cache in bytes, instead of what GPU_MEMORY_UTILIZATION leaves."
     )
     enforce_eager: bool = Field(
-        False, description="Do not compile the model: starts sooner, runs slower. Always so on a CPU, where compiled answers are wrong."
+        default=False,
+        description="Do not compile the model: starts sooner, runs slower. Always so on a CPU: compiled answers are wrong there.",
     )
     engine_args: Annotated[dict[str, Any], NoDecode, BeforeValidator(_json_object)] = Field(
         {}, description='More arguments for the engine, as a JSON object such as `{"max_num_seqs": 64}`.'
@@ -157,13 +163,17 @@ class OutputSettings(_Audience):
     title = "Output"
 
     output_dir: Path = Field(Path("results"), description="Folder of all results; each run gets `<model>/<identity>` in it.")
-    max_failed_rows: int = Field(0, ge=0, description="How many rows may stay without an answer before the run counts as failed.")
+    max_failed_rows: int = Field(
+        0, ge=0, description="How many rows may stay without an answer before the run counts as failed."
+    )
 
 
 class HubSettings(_Audience):
     title = "Hub"
 
-    hf_token: SecretStr | None = Field(None, description="Access token of the Hugging Face Hub, for private and gated repositories.")
+    hf_token: SecretStr | None = Field(
+        None, description="Access token of the Hugging Face Hub, for private and gated repositories."
+    )
 
 
 class RunSettings(_Audience):
@@ -265,18 +275,15 @@ _NAMED_ENGINE_ARGS = {
     "trust_remote_code": "TRUST_REMOTE_CODE",
     "seed": "SEED",
     "hf_token": "HF_TOKEN",
-} | {
-    name: name.upper()
-    for name in EngineSettings.model_fields
-    if name not in ("engine", "engine_args")
-}
+} | {name: name.upper() for name in EngineSettings.model_fields if name not in ("engine", "engine_args")}
 
 
 def _contradictions(parts: Mapping[str, Any]) -> Iterator[Problem]:
     """Problems between variables that are each right by themselves."""
-    prompt, engine = parts.get("prompt"), parts.get("engine")
+    prompt: PromptSettings | None = parts.get("prompt")
+    engine: EngineSettings | None = parts.get("engine")
     if prompt and prompt.system_prompt is not None and prompt.prompt_template != "chat":
         yield Problem("SYSTEM_PROMPT", prompt.system_prompt, "is used with PROMPT_TEMPLATE=chat only: set that, or unset this")
-    for name in engine.engine_args if engine else ():
+    for name, value in engine.engine_args.items() if engine else ():
         if named := _NAMED_ENGINE_ARGS.get(name):
-            yield Problem("ENGINE_ARGS", json.dumps({name: engine.engine_args[name]}), f"is set by {named}: use that variable")
+            yield Problem("ENGINE_ARGS", json.dumps({name: value}), f"is set by {named}: use that variable")

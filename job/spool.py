@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Any, Self
 
 import pyarrow as pa
 
@@ -16,16 +16,15 @@ from job.disk import disk_errors
 from job.records import Failure, Prompt
 
 _BATCH_ROWS = 256
-_SCHEMA = pa.schema(
-    {
-        "position": pa.int64(),
-        "text": pa.large_string(),
-        "token_ids": pa.list_(pa.int32()),
-        "tokens": pa.int32(),
-        "reason": pa.string(),
-        "message": pa.string(),
-    }
-)
+_COLUMNS: dict[str, pa.DataType] = {
+    "position": pa.int64(),
+    "text": pa.large_string(),
+    "token_ids": pa.list_(pa.int32()),
+    "tokens": pa.int32(),
+    "reason": pa.string(),
+    "message": pa.string(),
+}
+_SCHEMA = pa.schema(_COLUMNS)
 
 
 class Spool:
@@ -37,7 +36,7 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         with disk_errors(folder):
-            self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)
+            self._file: Any = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed by __exit__)
         self.rows = 0
         self.failures = 0
         self.first_failures: list[Prompt] = []

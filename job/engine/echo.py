@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from job.errors import Problem, SettingsError
-from job.records import Completion, Request
+from job.records import Completion, FinishReason, Request
 from job.settings import Settings
 
 TOKEN_BYTES = 4  # about what a token of English is
@@ -104,5 +104,5 @@ class EchoEngine:
             return Completion(request.position, request.sample, None, "error", 0, f"fail_every={every} says so")
         answer = _token_ids(f"[{request.seed}] {_text(request.token_ids)}")
         room = min(self._max_tokens, self._max_model_len - len(request.token_ids))
-        reason = "length" if len(answer) > room else "stop"
+        reason: FinishReason = "length" if len(answer) > room else "stop"
         return Completion(request.position, request.sample, _text(answer[:room]), reason, min(len(answer), room))

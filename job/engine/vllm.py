@@ -73,7 +73,7 @@ class VllmBackend:
                 trust_remote_code=self._settings.model.trust_remote_code,
                 max_model_len=engine.max_model_len,
                 dtype=engine.dtype,
-                quantization=engine.quantization,  # type: ignore[arg-type]
+                quantization=engine.quantization,
                 tensor_parallel_size=engine.tensor_parallel_size,
                 gpu_memory_utilization=engine.gpu_memory_utilization,
                 kv_cache_memory_bytes=engine.kv_cache_memory_bytes,
@@ -114,7 +114,7 @@ class VllmEngine:
         self._tokens_input = tokens_input
         self._refused: list[Completion] = []
         self.window = _WINDOW_FACTOR * engine.vllm_config.scheduler_config.max_num_seqs
-        self.facts = facts | _effective(engine.vllm_config)
+        self.facts = {**facts, **_effective(engine.vllm_config)}
 
     def __enter__(self) -> Self:
         return self
@@ -144,7 +144,7 @@ class VllmEngine:
             outputs = self._engine.step()
         except Exception as error:
             raise EngineError(f"vLLM died: {_plain(error)}") from error
-        return done + [_completion(output) for output in outputs if output.finished]  # type: ignore[arg-type]
+        return done + [_completion(output) for output in outputs if output.finished]
 
 
 def _completion(output: "RequestOutput") -> Completion:
@@ -154,7 +154,7 @@ def _completion(output: "RequestOutput") -> Completion:
     (answer,) = output.outputs
     tokens = len(answer.token_ids)
     if answer.finish_reason in ("stop", "length"):
-        return Completion(position, sample, answer.text, answer.finish_reason, tokens)  # type: ignore[arg-type]
+        return Completion(position, sample, answer.text, answer.finish_reason, tokens)
     return Completion(position, sample, None, "error", tokens, f"vLLM ended it with {answer.finish_reason}")
 
 
@@ -173,7 +173,7 @@ def _effective(config: "VllmConfig") -> Mapping[str, object]:
 
 
 def _stop_token_ids(config: "VllmConfig") -> set[int]:
-    """The ids that end an answer: the model's own files name them, and a wrong list there makes answers run on to MAX_TOKENS."""
+    """The ids that end an answer, as the model's own files name them: a wrong list makes answers run on to MAX_TOKENS."""
     ids = config.model_config.try_get_generation_config().get("eos_token_id", [])
     return {ids} if isinstance(ids, int) else set(ids)
 
