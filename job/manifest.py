@@ -9,6 +9,7 @@ from typing import Any
 from job import __version__
 from job.identity import Identity
 from job.records import DataFile, Source, Tally
+from job.references import base_name
 
 PACKAGES = ("datasets", "huggingface_hub", "pyarrow", "transformers", "tokenizers")
 
@@ -30,8 +31,8 @@ def build(
     """
     return {
         "identity": {"digest": identity.digest, "facts": identity.facts},
-        "model": asdict(model),
-        "dataset": asdict(dataset),
+        "model": _described(model),
+        "dataset": _described(dataset),
         "counts": asdict(tally),
         "files": [asdict(file) for file in files],
         "seconds": dict(seconds),
@@ -39,3 +40,9 @@ def build(
         "engine": dict(engine),
         "versions": {"job": __version__, "python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     }
+
+
+def _described(source: Source) -> dict[str, object]:
+    """A source as others may see it: of local files the name, not the path on this machine."""
+    name = base_name(source.name) if source.local else source.name
+    return {"name": name, "commit": source.commit, "local": source.local}

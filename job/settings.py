@@ -152,7 +152,7 @@ class EngineSettings(_Audience):
     )
     enforce_eager: bool = Field(
         default=False,
-        description="Do not compile the model: starts sooner, runs slower. Always so on a CPU: compiled answers are wrong there.",
+        description="Do not compile the model: starts sooner, runs slower. Always so on a CPU, where compiling makes wrong text.",
     )
     engine_args: Annotated[dict[str, Any], NoDecode, BeforeValidator(_json_object)] = Field(
         {}, description='More arguments for the engine, as a JSON object such as `{"max_num_seqs": 64}`.'

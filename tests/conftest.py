@@ -1,0 +1,41 @@
+"""What every test gets: a cache of its own session, logging put back to how it was."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from tests.support import write_jsonl
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """datasets and huggingface_hub read HF_HOME when they are imported: keep the user's own cache out of it."""
+    before = os.environ.get("HF_HOME")
+    os.environ["HF_HOME"] = str(tmp_path_factory.mktemp("hf"))
+    yield
+    if before is None:
+        del os.environ["HF_HOME"]
+    else:
+        os.environ["HF_HOME"] = before
+
+
+@pytest.fixture(autouse=True)
+def _plain_logging() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def three_rows(tmp_path: Path) -> Path:
+    """A dataset of three rows with an extra column."""
+    rows = [{"instruction": text, "id": number} for number, text in enumerate(["Say hello.", "Count to three.", "Name a colour."])]
+    return write_jsonl(tmp_path / "three.jsonl", rows)
