@@ -10,7 +10,8 @@ MODEL := .cache/models/SmolLM2-135M-Instruct
 
 .PHONY: help
 help: ## list the targets
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z][a-z0-9-]*:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z][a-z0-9-]*:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: .venv/.cpu $(MODEL)/config.json ## make .venv with vLLM for the CPU, and the embedded model
@@ -19,8 +20,50 @@ setup: .venv/.cpu $(MODEL)/config.json ## make .venv with vLLM for the CPU, and 
 generate: setup ## answer a dataset: the environment wins over .env, and .env over the embedded default
 	@$(BIN)/python scripts/generate
 
+##@ Develop
+
+.PHONY: test
+test: setup .venv/.dev ## all tests, with the real engine on the CPU
+	@$(BIN)/pytest
+
+.PHONY: test-fast
+test-fast: .venv/.cpu .venv/.dev ## the unit tests, in seconds
+	@$(BIN)/pytest -q tests/unit tests/contract -m "not slow"
+
+.PHONY: check
+check: .venv/.cpu .venv/.dev ## lint, format, types, import direction, scripts, generated documents
+	@scripts/check
+
+.PHONY: torture
+torture: .venv/.cpu .venv/.dev ## a hundred SIGKILLs at random moments, then the same bytes
+	@$(BIN)/python -m tests.torture --kills 100 --seed 1
+
+.PHONY: document
+document: .venv/.cpu ## write docs/configuration.md and .env.example from the settings
+	@$(BIN)/python scripts/document-settings
+
+.PHONY: lock
+lock: ## lock requirements/*.in anew
+	@scripts/lock
+
+##@ Measure
+
+.PHONY: bench-overhead
+bench-overhead: setup ## the job's generation phase against a bare LLM.generate
+	@$(BIN)/python -m benchmarks.overhead
+
+.PHONY: bench-scale
+bench-scale: .venv/.cpu ## 10k, 100k and 1M rows with the echo engine
+	@$(BIN)/python -m benchmarks.scale
+
+# What the targets above stand on.
+
 .venv/.cpu: requirements/cpu.txt requirements/model.txt scripts/setup
 	@scripts/setup cpu
+	@touch $@
+
+.venv/.dev: requirements/dev.txt .venv/.cpu
+	@scripts/setup dev
 	@touch $@
 
 $(MODEL)/config.json: scripts/embedded_model.py | .venv/.cpu

@@ -1,9 +1,6 @@
 """`python -m job`: the environment becomes settings, the settings a run, and the run an exit code."""
 
-import ctypes
-import multiprocessing
 import os
-import signal
 import sys
 import time
 from collections.abc import MutableMapping
@@ -11,6 +8,7 @@ from collections.abc import MutableMapping
 import structlog
 
 from job import logs
+from job.engine.lifeline import hold_in_forks
 from job.errors import JobError
 from job.settings import Settings, near_misses
 from job.shutdown import StopSignal, listening
@@ -90,15 +88,6 @@ def _run(settings: Settings, environ: MutableMapping[str, str], started: float) 
     return 0
 
 
-def die_with_parent() -> None:
-    """Have the kernel end this process when its parent ends, however that ends: an orphaned engine would keep the device."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-
-
 if __name__ == "__main__":
-    os.register_at_fork(after_in_child=die_with_parent)
+    hold_in_forks()
     sys.exit(main(os.environ))
-elif multiprocessing.parent_process() is not None:
-    die_with_parent()  # a spawned child of the engine imports its parent's main module

@@ -26,7 +26,8 @@ _TEMPLATE = """\
 {%- endfor %}
 | identity | `{{ identity }}` |
 
-Answers by finish_reason: {{ finish_reasons }}. Tokens: {{ counts.prompt_tokens }} in prompts, {{ counts.completion_tokens }} in answers.
+Answers by finish_reason: {{ finish_reasons }}.
+Tokens: {{ counts.prompt_tokens }} in prompts, {{ counts.completion_tokens }} in answers.
 {%- if trust_remote_code %}
 
 The model's own Python code was run (TRUST_REMOTE_CODE).

@@ -4,6 +4,7 @@
 """
 
 import inspect
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ READERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "cs
 # pandas, under the CSV reader, turns words such as "NA" and "null" into missing values: only an empty cell is one here.
 CSV_OPTIONS = {"keep_default_na": False, "na_values": [""]}
 CHUNK_ROWS = 1000
+# What `datasets` and its readers say of files without a row: none of it tells a user so.
+NO_ROWS = ("corresponds to no data", "BatchSize must be greater than 0", "No columns to parse from file", "any data files")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class SourceRows:
         for path in self._files:
             with pa.OSFile(str(path), "rb") as file, pa.ipc.open_stream(file) as stream:
                 for batch in stream:
+                    _check_text(batch)
                     yield batch if columns is None else batch.select(list(columns))
 
 
@@ -84,6 +88,15 @@ class _Chunk:
         table = pa.Table.from_batches(self._batches)
         self._batches, self.rows = [], 0
         return table
+
+
+def _check_text(batch: pa.RecordBatch) -> None:
+    """Raises: DatasetError where text is not UTF-8: `datasets` takes whatever bytes a JSON file has."""
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise DatasetError(f"column {name} of the dataset: {error}. Save the dataset as UTF-8.") from error
 
 
 def open_rows(settings: DataSettings, source: Source, token: str | None = None) -> SourceRows:
@@ -127,6 +140,10 @@ def _neighbours(path: Path) -> str:
 def _load(settings: DataSettings, source: Source, token: str | None) -> Any:
     import datasets  # 1.5 s, and not needed where the settings are wrong
 
+    # It writes to standard error by itself: let its lines be formatted as all others are.
+    library_log = logging.getLogger(datasets.__name__)
+    library_log.handlers.clear()
+    library_log.propagate = True
     split = settings.dataset_split
     if not source.local:
         arguments: dict[str, Any] = {"path": source.name, "revision": source.commit, "token": token}
@@ -167,7 +184,10 @@ def _translated(name: str, settings: DataSettings, error: Exception) -> Exceptio
     if "BuilderConfig" in text or "Config name is missing" in text:
         return DatasetError(f"DATASET_CONFIG={settings.dataset_config or ''}: {text}")
     cause = error.__cause__ or error
-    return DatasetError(f"{name}: cannot be read: {type(cause).__name__}: {' '.join(str(cause).split())}")
+    reason = " ".join(str(cause).split())
+    if any(words in reason for words in NO_ROWS):
+        return DatasetError(f"{name}: split {settings.dataset_split} has no rows. ({reason})")
+    return DatasetError(f"{name}: cannot be read: {type(cause).__name__}: {reason}. Mend it, or give another DATASET_ID.")
 
 
 def _check_columns(settings: DataSettings, schema: pa.Schema) -> None:

@@ -59,7 +59,7 @@ def generate(
             engine.feed(request)
             in_flight += 1
         if not in_flight or stop.grace_is_over:
-            return not more and not in_flight
+            return not in_flight and (not more or next(requests, None) is None)
         if stop.signal and not noticed:
             noticed = True
             log.warning("shutdown_requested", signal=stop.signal, in_flight=in_flight)

@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import structlog
 from structlog.typing import Processor
@@ -78,15 +78,14 @@ def formatter(log_format: str, context: Mapping[str, object] | None = None) -> l
     if log_format == "json":
         last: list[Processor] = [
             structlog.processors.format_exc_info,
-            _redact,
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ]
     else:
         plain = structlog.dev.plain_traceback  # no local values: one of them may be a secret
-        last = [_redact, structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=plain)]
+        last = [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=plain)]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[structlog.contextvars.merge_contextvars, add_context],
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last, _redact],
     )
 
 
@@ -99,6 +98,6 @@ def engine_handler() -> logging.Handler:
     return handler
 
 
-def _redact(_logger: object, _method: str, event: MutableMapping[str, object]) -> MutableMapping[str, object]:
-    """Access tokens never reach a line, whoever wrote it."""
-    return {name: _TOKEN.sub("hf_***", value) if isinstance(value, str) else value for name, value in event.items()}
+def _redact(_logger: object, _method: str, line: Any) -> str:
+    """Access tokens never reach a line, whoever wrote it and however deep in a value or a traceback."""
+    return _TOKEN.sub("hf_***", line)

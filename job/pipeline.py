@@ -16,7 +16,7 @@ import structlog
 from job import card, dataset, generation, hub, manifest, prompts, results
 from job.disk import disk_errors, json_text, write_whole
 from job.engine import choose_backend
-from job.errors import FailedRowsError, StoppedError
+from job.errors import EngineError, FailedRowsError, StoppedError
 from job.journal import Journal, Positions
 from job.plan import ChooseBackend, Plan, Resolve, make_plan
 from job.progress import Progress
@@ -98,7 +98,7 @@ def _answer(plan: Plan, journal: Journal, done: Positions, effects: Effects, acc
         if spool.failures:
             _record_failures(plan, journal, spool)
         if spool.rows > spool.failures:
-            _generate(plan, journal, spool, done.count + spool.failures, effects, account)
+            _answer_spooled(plan, journal, spool, done.count + spool.failures, effects, account)
 
 
 def _pending(plan: Plan, done: Positions) -> Iterator[Row]:
@@ -137,8 +137,23 @@ def _reason(prompt: Prompt) -> str:
     return prompt.failure.message if prompt.failure else ""
 
 
-def _generate(plan: Plan, journal: Journal, spool: Spool, finished: int, effects: Effects, account: _Account) -> None:
+def _answer_spooled(plan: Plan, journal: Journal, spool: Spool, finished: int, effects: Effects, account: _Account) -> None:
     """Load the model and answer the spooled prompts. `finished` rows are done already."""
+    try:
+        complete = not effects.stop.signal and _generate(plan, journal, spool, finished, effects, account)
+    except EngineError:
+        if not effects.stop.signal:
+            raise
+        complete = False  # the signal reached the engine too
+    if not complete:
+        raise StoppedError(
+            f"stopped by {effects.stop.signal}: {finished + account.generated} of {plan.rows.rows} rows are safe in "
+            f"{plan.folder}. Run the same command again to go on."
+        )
+
+
+def _generate(plan: Plan, journal: Journal, spool: Spool, finished: int, effects: Effects, account: _Account) -> bool:
+    """Whether all prompts were answered, rather than the run stopped."""
     with account.phase("engine_start"):
         engine = plan.backend.open()
     # The journal's writer comes after the engine: a fork must copy neither its thread nor its connection.
@@ -162,11 +177,7 @@ def _generate(plan: Plan, journal: Journal, spool: Spool, finished: int, effects
                 answerable, engine, seed=sampling.seed, num_samples=sampling.num_samples, stop=effects.stop, on_row=on_row
             )
         log.info("progress", **progress.event())
-    if not complete:
-        raise StoppedError(
-            f"stopped by {effects.stop.signal}: {finished + account.generated} of {plan.rows.rows} rows are safe in "
-            f"{plan.folder}. Run the same command again to go on."
-        )
+    return complete
 
 
 def _write_results(plan: Plan, journal: Journal, account: _Account) -> Tally:

@@ -19,6 +19,7 @@ ALPACA = (
     "### Instruction:\n{instruction}\n\n### Response:\n"
 )
 BATCH_ROWS = 512
+_RENDER_ERRORS = (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError)
 
 
 class Template(Protocol):
@@ -70,10 +71,13 @@ class JinjaTemplate:
         environment = ImmutableSandboxedEnvironment(
             undefined=jinja2.StrictUndefined, keep_trailing_newline=True, finalize=_refuse_null, autoescape=False
         )
+        for name in ("lipsum", *columns):  # chance has no place in a prompt, and a column comes before a function of its name
+            environment.globals.pop(name, None)
+        del environment.filters["random"]
         try:
             names = jinja2.meta.find_undeclared_variables(environment.parse(source))
             self._template = environment.from_string(source)
-        except jinja2.TemplateError as error:
+        except (jinja2.TemplateError, RecursionError) as error:
             raise _template_problem(path, f"is no valid Jinja template: {error}") from error
         if unknown := sorted(names - set(columns)):
             raise _template_problem(path, f"uses {', '.join(unknown)}; the columns are: {', '.join(columns)}")
@@ -83,8 +87,8 @@ class JinjaTemplate:
     def render(self, row: Mapping[str, object], tokenizer: Tokenizer) -> str:
         try:
             return self._template.render(row)
-        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
-            raise ValueError(f"the template failed: {error}") from error
+        except _RENDER_ERRORS as error:
+            raise ValueError(f"the template failed: {str(error) or type(error).__name__}") from error
 
 
 def open_template(settings: PromptSettings, instruction_column: str, columns: Sequence[str]) -> Template:

@@ -12,7 +12,14 @@ def is_local(reference: str) -> bool:
     """Whether the reference means files: it exists, is written as a path, or ends like a data file."""
     path = Path(reference)
     written_as_path = reference.startswith(("/", "./", "../", "~")) or reference.count("/") > 1
-    return written_as_path or path.suffix in DATA_SUFFIXES or path.exists()
+    return written_as_path or path.suffix in DATA_SUFFIXES or _exists(path)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # such as a name that is too long for a file
+        return False
 
 
 def base_name(reference: str) -> str:

@@ -17,20 +17,20 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from job.errors import Problem, SettingsError
 
-# Read by others than the job (the loop over models, the Hub's libraries), so never near-misses of our own.
-OTHER_KNOWN_NAMES = ("MODEL_IDS", "HF_HOME", "HF_ENDPOINT")
+# Read by the loop over models, so never a near-miss of a name of ours.
+OTHER_KNOWN_NAMES = ("MODEL_IDS",)
 
 
 def _words(value: object) -> object:
     """Names separated by commas or spaces, as in a shell variable."""
-    return tuple(re.split(r"[,\s]+", value.strip(", \t\n"))) if isinstance(value, str) else value
+    return tuple(re.findall(r"[^,\s]+", value)) if isinstance(value, str) else value
 
 
 def _stop_sequences(value: object) -> object:
     """A JSON list of strings, or the text itself as the only stop sequence."""
     if not isinstance(value, str):
         return value
-    stops = json.loads(value) if value.lstrip().startswith("[") else [value]
+    stops = _parsed(value) if value.lstrip().startswith("[") else [value]
     if "" in stops:
         raise ValueError("holds an empty string, which would end every answer at once")
     return tuple(stops)
@@ -43,7 +43,17 @@ def _split_name(value: str) -> str:
 
 
 def _json_object(value: object) -> object:
-    return json.loads(value) if isinstance(value, str) else value
+    return _parsed(value) if isinstance(value, str) else value
+
+
+def _parsed(text: str) -> Any:
+    """The value of a JSON text; NaN, infinities and lone surrogates, which others could not read back, are refused."""
+    try:
+        value = json.loads(text)
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
+    return value
 
 
 class _Audience(BaseSettings):
@@ -152,7 +162,7 @@ class EngineSettings(_Audience):
     )
     enforce_eager: bool = Field(
         default=False,
-        description="Do not compile the model: starts sooner, runs slower. Always so on a CPU, where compiling makes wrong text.",
+        description="Do not compile the model: starts sooner, runs slower. Always so on a CPU, whose compiled text is wrong.",
     )
     engine_args: Annotated[dict[str, Any], NoDecode, BeforeValidator(_json_object)] = Field(
         {}, description='More arguments for the engine, as a JSON object such as `{"max_num_seqs": 64}`.'
@@ -174,6 +184,9 @@ class HubSettings(_Audience):
     hf_token: SecretStr | None = Field(
         None, description="Access token of the Hugging Face Hub, for private and gated repositories."
     )
+    # The Hub's own libraries read these two from the environment; they are here to be documented and checked.
+    hf_endpoint: str | None = Field(None, description="Address of another Hub than huggingface.co.")
+    hf_home: Path | None = Field(None, description="Folder for downloads and caches. Unset: `~/.cache/huggingface`.")
 
 
 class RunSettings(_Audience):
@@ -286,4 +299,5 @@ def _contradictions(parts: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("SYSTEM_PROMPT", prompt.system_prompt, "is used with PROMPT_TEMPLATE=chat only: set that, or unset this")
     for name, value in engine.engine_args.items() if engine else ():
         if named := _NAMED_ENGINE_ARGS.get(name):
-            yield Problem("ENGINE_ARGS", json.dumps({name: value}), f"is set by {named}: use that variable")
+            given = None if named == "HF_TOKEN" else json.dumps({name: value})
+            yield Problem("ENGINE_ARGS", given, f"{name} is set by {named}: use that variable")

@@ -5,6 +5,7 @@ The file has no name, so it is gone with the process, however that ends.
 
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -45,17 +46,20 @@ class Spool:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
+        with suppress(OSError):  # closing writes what is left, which on a full disk fails once more
+            self._file.close()
 
     def write(self, prompts: Iterable[Prompt]) -> None:
         """Write all prompts; once."""
         stream = iter(prompts)
-        with pa.ipc.new_stream(self._file, _SCHEMA) as writer:
-            while batch := list(islice(stream, _BATCH_ROWS)):
-                self._count(batch)
-                with disk_errors(self._folder):
-                    writer.write_batch(pa.RecordBatch.from_pylist([_columns(prompt) for prompt in batch], _SCHEMA))
         with disk_errors(self._folder):
+            writer = pa.ipc.new_stream(self._file, _SCHEMA)
+        while batch := list(islice(stream, _BATCH_ROWS)):
+            self._count(batch)
+            with disk_errors(self._folder):
+                writer.write_batch(pa.RecordBatch.from_pylist([_columns(prompt) for prompt in batch], _SCHEMA))
+        with disk_errors(self._folder):
+            writer.close()
             self._file.flush()
 
     def __iter__(self) -> Iterator[Prompt]:

@@ -2,12 +2,15 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +18,9 @@ import pyarrow.parquet as pq
 ROOT = Path(__file__).resolve().parent.parent
 ECHO = {"ENGINE": "echo", "MODEL_ID": "echo-model"}
 JOB = [sys.executable, "-m", "job"]
+POLL_SECONDS = 0.005
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,7 @@ class Outcome:
     code: int
     events: Sequence[Mapping[str, Any]]
     stderr: str
+    seconds: float = 0.0
 
     @property
     def last(self) -> Mapping[str, Any]:
@@ -49,9 +56,78 @@ def start_job(**variables: object) -> subprocess.Popen[str]:
 
 def run_job(**variables: object) -> Outcome:
     """The real job, to its end. Every line of its standard output must be JSON."""
+    started = time.monotonic()
     with start_job(**variables) as process:
         out, err = process.communicate(timeout=280)
-    return Outcome(process.returncode, [json.loads(line) for line in out.splitlines()], err)
+    return Outcome(process.returncode, [json.loads(line) for line in out.splitlines()], err, time.monotonic() - started)
+
+
+class RunningJob:
+    """A job at work whose events can be read meanwhile. `running` ends it, if the test did not."""
+
+    def __init__(self, folder: Path, command: Sequence[str], variables: Mapping[str, object]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._out, self._err = folder / "stdout", folder / "stderr"
+        self._started = time.monotonic()
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environment(**variables), stdout=out, stderr=err)
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """What it logged so far; the line that it is writing just now is left out."""
+        whole, _, _ = self._out.read_text(encoding="utf-8").rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def event(self, name: str, seconds: float = 60) -> dict[str, Any]:
+        """The first event of this name, as soon as it is there."""
+        return self.until(lambda: next((line for line in self.events if line["event"] == name), None), seconds)
+
+    def until(self, look: Callable[[], T | None], seconds: float = 60) -> T:
+        """What `look` finds, as soon as it finds something; the job must not end before."""
+        deadline = time.monotonic() + seconds
+        while (found := look()) is None:
+            ended = self.process.poll()
+            assert ended is None, f"the job ended with {ended}: {self.events[-1:]} {self._err.read_text()}"
+            assert time.monotonic() < deadline, f"nothing after {seconds} s: {self.events[-1:]}"
+            time.sleep(POLL_SECONDS)
+        return found
+
+    def end(self, seconds: float = 120) -> Outcome:
+        """Wait until it ends by itself."""
+        code = self.process.wait(seconds)
+        return Outcome(code, self.events, self._err.read_text(encoding="utf-8"), time.monotonic() - self._started)
+
+
+@contextmanager
+def running(folder: Path, **variables: object) -> Iterator[RunningJob]:
+    """The real job while the block runs; its output is kept in `folder`."""
+    job = RunningJob(folder, JOB, variables)
+    try:
+        yield job
+    finally:
+        with suppress(ProcessLookupError):
+            job.process.kill()
+        job.process.wait()
+
+
+def journal_of(output: Path) -> Path | None:
+    """The only journal below an output folder, None where there is none yet."""
+    files = (file for file in output.glob("*/*/shard-*/journal.sqlite") if not file.parents[1].is_symlink())
+    return next(files, None)
+
+
+def read_journal(path: Path) -> dict[int, tuple[object, ...]]:
+    """The finished rows by position, as any process sees them beside the one that writes; empty before there are tables."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=60)) as connection:
+        if connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'finished'").fetchone() == (0,):
+            return {}
+        return {row[0]: row[1:] for row in connection.execute("SELECT * FROM finished")}
+
+
+def finished_rows(output: Path) -> dict[int, tuple[object, ...]]:
+    """The finished rows of the only run below an output folder."""
+    journal = journal_of(output)
+    return read_journal(journal) if journal else {}
 
 
 def write_jsonl(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:

@@ -60,7 +60,8 @@ class EchoBackend:
             self._switches = _Switches(**settings.engine.engine_args)
         except ValidationError as error:
             problem = "; ".join(f"{detail['loc'][0]}: {detail['msg']}" for detail in error.errors())
-            raise SettingsError([Problem("ENGINE_ARGS", None, f"the echo engine does not take this: {problem}")]) from error
+            message = f"the echo engine does not take this: {problem}. It takes {', '.join(_Switches.model_fields)}"
+            raise SettingsError([Problem("ENGINE_ARGS", None, message)]) from error
 
     def check(self) -> None:
         pass

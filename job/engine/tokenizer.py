@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jinja2
+
 from job.errors import Problem, SettingsError
 
 # Some chat templates print today's date. An answer must not depend on the day it was made on: this is the day that the
@@ -30,13 +32,16 @@ class ModelTokenizer:
         if not self._tokenizer.chat_template:
             message = f"{self._model_id} has no chat template: use alpaca, or a Jinja file"
             raise SettingsError([Problem("PROMPT_TEMPLATE", "chat", message)])
-        text: str = self._tokenizer.apply_chat_template(
-            list(messages),
-            tokenize=False,
-            add_generation_prompt=True,
-            date_string=FIXED_DATE,
-            strftime_now=lambda _format: FIXED_DATE,
-        )
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                list(messages),
+                tokenize=False,
+                add_generation_prompt=True,
+                date_string=FIXED_DATE,
+                strftime_now=lambda _format: FIXED_DATE,
+            )
+        except jinja2.TemplateError as error:
+            raise ValueError(f"the chat template refuses the messages: {error}") from error
         return text
 
 
@@ -49,7 +54,10 @@ def load_tokenizer(model_id: str, revision: str | None, trust_remote_code: bool)
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(model_id, revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        message = f"its tokenizer cannot be loaded: {' '.join(str(error).split())[:500]}"
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:500]
+        message = (
+            f"its tokenizer cannot be loaded: {reason} Check that tokenizer.json and tokenizer_config.json are there, whole."
+        )
         raise SettingsError([Problem("MODEL_ID", model_id, message)]) from error
     return ModelTokenizer(model_id, tokenizer)

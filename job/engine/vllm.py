@@ -63,6 +63,7 @@ class VllmBackend:
         """vLLM's own check of all settings against the model's config, before any weight is read."""
         from vllm.engine.arg_utils import EngineArgs
         from vllm.platforms import current_platform
+        from vllm.usage.usage_lib import UsageContext
 
         engine = self._settings.engine
         try:
@@ -80,7 +81,9 @@ class VllmBackend:
                 enforce_eager=engine.enforce_eager or current_platform.is_cpu(),
                 disable_log_stats=True,
                 **({"use_tqdm_on_load": False} | engine.engine_args),
-            ).create_engine_config()
+            ).create_engine_config(
+                UsageContext.LLM_CLASS
+            )  # the batch sizes of offline use: without it, 128 rows at once at most
         except Exception as error:
             raise SettingsError([_named(error, self._settings)]) from error
 

@@ -1,0 +1,188 @@
+"""Overhead of the job: its generation phase against a bare `vllm.LLM.generate` on the same rows, on the CPU.
+
+Both sides use one and the same engine, the same token ids and the same sampling parameters with a seed for each row. The job's
+side is what job.pipeline runs between `engine_ready` and the results: prompts from the spool on disk, the feed loop, progress,
+and the journal, timed until its last row is synced to disk. The bare side gets its prompts and parameters ready-made. The two
+take turns in going first, and the prefix cache is emptied before each, so that neither gains from the other; what counts is
+the median of bare seconds / job seconds over the pairs. The answers of both sides, the job's as read back from its journal,
+must be equal, and the job's own engine must schedule as `LLM` does where nothing is set.
+
+"own CPU s" is the CPU time of this process, the engine's own process not counted: what a side costs beyond the model.
+
+Run it from the root of the project, after `make setup`: `python -m benchmarks.overhead`. Exit code 1 where a check fails.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+
+from job import hub, logs, prompts
+from job.__main__ import LIBRARY_DEFAULTS, QUIET_DEFAULTS
+from job.engine.vllm import VllmBackend, VllmEngine
+from job.generation import generate
+from job.identity import row_seed
+from job.journal import Journal
+from job.plan import Plan, make_plan
+from job.progress import Progress
+from job.records import Prompt
+from job.settings import Settings
+from job.shutdown import StopSignal
+from job.spool import Spool
+
+ROOT = Path(__file__).resolve().parent.parent
+MIN_RATIO = 0.97  # job tokens per second over bare tokens per second
+WARM_UP_ROWS = 8
+SCHEDULER_FIELDS = ("max_num_seqs", "max_num_batched_tokens", "enable_chunked_prefill", "async_scheduling")
+
+Answers = Mapping[int, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """One pass over all rows: seconds by the wall clock, CPU seconds of this process, the answers, and how many tokens."""
+
+    seconds: float
+    own_cpu_seconds: float
+    answers: Answers
+    tokens: int
+
+
+Side = Callable[[Sequence[Prompt]], Timed]
+
+
+class Bench:
+    """Both sides around one engine."""
+
+    def __init__(self, plan: Plan) -> None:
+        from vllm import LLM
+
+        self._plan = plan
+        engine = plan.settings.engine
+        self._backend = VllmBackend(plan.settings, plan.model)
+        tokenizer = self._backend.tokenizer()
+        rows = plan.rows.select(plan.template.columns)
+        made = prompts.prepare(rows, plan.template, tokenizer, engine.max_model_len)
+        self.prompts = [prompt for prompt in made if not prompt.failure]
+        self._sampling = self._backend._sampling()  # noqa: SLF001 (the very ones that the job uses)
+        self.llm = LLM(
+            model=plan.model.name,
+            dtype=engine.dtype,
+            max_model_len=engine.max_model_len,
+            kv_cache_memory_bytes=engine.kv_cache_memory_bytes,
+            enforce_eager=True,
+        )
+        self._engine = VllmEngine(self.llm.llm_engine, self._sampling, self._backend.facts)
+
+    def differing_settings(self) -> dict[str, tuple[object, object]]:
+        """What the job's own engine would schedule otherwise than `LLM` does, as (job, bare): one engine would hide it."""
+        ours = self._backend._engine_config().scheduler_config  # noqa: SLF001 (opening it would load the model twice)
+        theirs = self.llm.llm_engine.vllm_config.scheduler_config
+        pairs = {name: (getattr(ours, name), getattr(theirs, name)) for name in SCHEDULER_FIELDS}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+    def job(self, rows: Sequence[Prompt]) -> Timed:
+        """As job.pipeline does it, from the spool to the synced journal."""
+        self.llm.reset_prefix_cache()
+        with tempfile.TemporaryDirectory(prefix="job-overhead-") as name:
+            folder = Path(name)
+            with Journal(folder, self._plan.identity) as journal, Spool(folder) as spool:
+                spool.write(rows)
+                wall, cpu = time.monotonic(), time.process_time()
+                with Progress(len(rows), 0, None) as progress, journal.writer() as writer:
+
+                    def on_row(row: Any) -> None:
+                        writer.append(row)
+                        progress.add(row)
+
+                    answerable = (prompt for prompt in spool if not prompt.failure)
+                    seed = self._plan.settings.sampling.seed
+                    generate(answerable, self._engine, seed=seed, num_samples=1, stop=StopSignal(0), on_row=on_row)
+                wall, cpu = time.monotonic() - wall, time.process_time() - cpu
+                found = journal.rows(self._plan.rows.rows)
+                answers = {row.position: row.completions[0].text for row in found}
+                return Timed(wall, cpu, answers, progress.tokens)
+
+    def bare(self, rows: Sequence[Prompt]) -> Timed:
+        from vllm.inputs import tokens_input
+        from vllm.sampling_params import SamplingParams
+
+        self.llm.reset_prefix_cache()
+        seed = self._plan.settings.sampling.seed
+        inputs = [tokens_input(list(prompt.token_ids)) for prompt in rows]
+        params = [SamplingParams(**self._sampling, seed=row_seed(seed, prompt.position, 0)) for prompt in rows]
+        wall, cpu = time.monotonic(), time.process_time()
+        outputs = self.llm.generate(inputs, params, use_tqdm=False)
+        wall, cpu = time.monotonic() - wall, time.process_time() - cpu
+        answers = {prompt.position: output.outputs[0].text for prompt, output in zip(rows, outputs, strict=True)}
+        return Timed(wall, cpu, answers, sum(len(output.outputs[0].token_ids) for output in outputs))
+
+
+def settings_for(dataset: str, max_tokens: int) -> Settings:
+    """The embedded default of `make generate`, but drawing tokens instead of taking the likeliest: seeds cost time too."""
+    embedded = {name: value or "" for name, value in dotenv_values(ROOT / "scripts" / "embedded.env").items()}
+    chosen = {"DATASET_ID": dataset, "MAX_TOKENS": str(max_tokens), "TEMPERATURE": "0.8", "SEED": "1"}
+    return Settings.from_env(embedded | chosen)
+
+
+def measure(bench: Bench, repetitions: int) -> list[tuple[Timed, Timed]]:
+    """Pairs of (job, bare), after a warm-up; each line is printed as it is known."""
+    sides: dict[str, Side] = {"job": bench.job, "bare": bench.bare}
+    for side in sides.values():
+        side(bench.prompts[:WARM_UP_ROWS])
+    print("| pair | first | job s | bare s | bare/job | job tok/s | bare tok/s | job own CPU s | bare own CPU s |")
+    print("|---:|---|---:|---:|---:|---:|---:|---:|---:|")
+    pairs = []
+    for number in range(1, repetitions + 1):
+        order = sorted(sides, reverse=bool(number % 2))  # the job goes first in odd pairs
+        timed = {name: sides[name](bench.prompts) for name in order}
+        job, bare = timed["job"], timed["bare"]
+        pairs.append((job, bare))
+        times = f"{job.seconds:.2f} | {bare.seconds:.2f} | {bare.seconds / job.seconds:.3f}"
+        rates = f"{job.tokens / job.seconds:.0f} | {bare.tokens / bare.seconds:.0f}"
+        cpu = f"{job.own_cpu_seconds:.2f} | {bare.own_cpu_seconds:.2f}"
+        print(f"| {number} | {order[0]} | {times} | {rates} | {cpu} |", flush=True)
+    return pairs
+
+
+def verdict(pairs: Sequence[tuple[Timed, Timed]], differing: Mapping[str, tuple[object, object]]) -> bool:
+    """Print what was found; whether all of it is as wanted."""
+    ratio = statistics.median(bare.seconds / job.seconds for job, bare in pairs)
+    first = pairs[0][0]
+    same = sum(each.answers == first.answers for pair in pairs for each in pair)
+    print(f"\nmedian bare/job {ratio:.3f} (>= {MIN_RATIO}): {'kept' if ratio >= MIN_RATIO else 'MISSED'}")
+    print(f"answers: {same} of {2 * len(pairs)} passes gave the same {len(first.answers)} answers, {first.tokens} tokens")
+    for name, (ours, theirs) in differing.items():
+        print(f"DIFFERS: {name} is {ours} in the job's own engine, {theirs} in LLM's")
+    return ratio >= MIN_RATIO and same == 2 * len(pairs) and not differing
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", nargs="?", default="data/instructions.jsonl", help="a .jsonl file with instructions")
+    parser.add_argument("--max-tokens", type=int, default=64, help="longest answer, in tokens (64)")
+    parser.add_argument("--repetitions", type=int, default=5, help="pairs of passes (5)")
+    arguments = parser.parse_args()
+    for name, value in (LIBRARY_DEFAULTS | QUIET_DEFAULTS).items():
+        os.environ.setdefault(name, value)
+    logs.configure("console", "WARNING", os.environ)
+    settings = settings_for(arguments.dataset, arguments.max_tokens)
+    bench = Bench(make_plan(settings, hub.resolve, VllmBackend))
+    try:
+        print(f"{len(bench.prompts)} rows of {arguments.dataset}, up to {arguments.max_tokens} tokens each\n")
+        kept = verdict(measure(bench, arguments.repetitions), bench.differing_settings())
+    finally:
+        bench.llm.llm_engine.engine_core.shutdown()
+    return 0 if kept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

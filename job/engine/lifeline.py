@@ -1,0 +1,38 @@
+"""The engine's processes live exactly as long as their parent wants.
+
+They end with it, however it ends: an orphan would keep the device and the memory. And they do not hear the signals that a
+terminal or a shell sends to the whole process group: the parent lets rows in flight finish, then stops them itself.
+
+vLLM starts its processes by fork or by spawn. A fork is caught by a hook of the interpreter; a spawned process reads the
+logging configuration (logging.json) when it imports vLLM, and is led here by it.
+"""
+
+import ctypes
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+
+
+def hold_in_forks() -> None:
+    """Tie every process that this one forks from here on to it."""
+    os.register_at_fork(after_in_child=_bind_to_parent)
+
+
+def hold_in_spawned() -> logging.Filter:
+    """Tie this process to its parent, where it is one that multiprocessing started; a logging filter that lets all pass."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        _bind_to_parent()
+        if os.getppid() != parent.pid:  # it died before the kernel was told
+            os._exit(1)
+    return logging.Filter()
+
+
+def _bind_to_parent() -> None:
+    os.setpgid(0, 0)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

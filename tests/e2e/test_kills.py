@@ -1,0 +1,115 @@
+"""Real vLLM, killed with SIGKILL again and again: the answers come out as if nothing had happened."""
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import ENGINE
+from tests.support import ROOT, parquet_bytes, read_table, results_folder, run_job, start_job, write_jsonl
+
+pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.timeout(600)]
+KILLS = 3
+ROWS = 24
+
+
+@pytest.fixture
+def settings(model: Path, tmp_path: Path) -> dict[str, object]:
+    """Sampled answers, two a row, with one row that is too long: all that a kill could disturb."""
+    rows = [{"instruction": f"Write a short sentence with the number {number}."} for number in range(ROWS - 1)]
+    dataset = write_jsonl(tmp_path / "rows.jsonl", [*rows, {"instruction": "word " * 3000}])
+    sampling = {"NUM_SAMPLES": 2, "MAX_TOKENS": 40, "SEED": 11, "MAX_FAILED_ROWS": 1}
+    return {"MODEL_ID": model, "DATASET_ID": dataset, **sampling, **ENGINE}
+
+
+def journalled(output: Path) -> int:
+    """Rows in the journal, as another process sees them."""
+    for journal in output.glob("*/*/shard-*/journal.sqlite"):
+        if not journal.parent.parent.is_symlink():
+            connection = sqlite3.connect(f"file:{journal}?mode=ro", uri=True, timeout=30)
+            try:
+                return int(connection.execute("SELECT count(*) FROM finished").fetchone()[0])
+            except sqlite3.OperationalError:  # the tables are not there yet
+                return 0
+            finally:
+                connection.close()
+    return 0
+
+
+def descendants(pid: int) -> set[int]:
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    pairs = [tuple(map(int, line.split())) for line in listed.splitlines()]
+    found, fresh = set(), {pid}
+    while fresh:
+        fresh = {child for child, parent in pairs if parent in fresh} - found
+        found |= fresh
+    return found
+
+
+def alive(pids: set[int]) -> set[int]:
+    """Those of the processes that still run; a zombie does not."""
+    running = set()
+    for pid in pids:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            continue
+        if state != "Z":
+            running.add(pid)
+    return running
+
+
+def kill_when_journalled(settings: dict[str, object], output: Path, rows: int) -> None:
+    """Start the job and SIGKILL it once that many rows are in its journal; its engine must not outlive it."""
+    with start_job(**settings, OUTPUT_DIR=output) as process:
+        deadline = time.monotonic() + 120
+        while journalled(output) < rows:
+            assert process.poll() is None, process.communicate()[0][-2000:]
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        engine = descendants(process.pid)
+        assert len(engine) >= 2
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    deadline = time.monotonic() + 10
+    while alive(engine):
+        assert time.monotonic() < deadline, f"outlived its parent: {alive(engine)}"
+        time.sleep(0.05)
+
+
+def test_answers_are_the_same_bytes_when_killed_three_times(settings: dict[str, object], tmp_path: Path) -> None:
+    undisturbed = run_job(**settings, OUTPUT_DIR=tmp_path / "undisturbed")
+    assert undisturbed.code == 0, undisturbed.last
+    expected = results_folder(tmp_path / "undisturbed")
+    assert [len(answers) for answers in read_table(expected)["answers"].to_pylist()] == [2] * ROWS
+    assert read_table(expected)["finish_reason"].to_pylist()[-1] == ["too_long", "too_long"]
+
+    output, chance = tmp_path / "killed", random.Random(7)
+    for _ in range(KILLS):
+        kill_when_journalled(settings, output, journalled(output) + chance.randint(1, 6))
+    safe = journalled(output)
+    last = run_job(**settings, OUTPUT_DIR=output)
+    assert last.code == 0, last.last
+    assert last.last["generated_rows"] == ROWS - safe
+    assert parquet_bytes(results_folder(output)) == parquet_bytes(expected)
+
+
+def test_ctrl_c_on_the_group_ends_with_75_and_leaves_no_process(settings: dict[str, object], tmp_path: Path) -> None:
+    command = ["setsid", "--wait", "env", *(f"{name}={value}" for name, value in settings.items())]
+    command += [f"OUTPUT_DIR={tmp_path / 'stopped'}", "LOG_FORMAT=json", str(ROOT / ".venv/bin/python"), "-m", "job"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while journalled(tmp_path / "stopped") < 3:
+            assert process.poll() is None
+            time.sleep(0.02)
+        family = descendants(process.pid)
+        leader = min(family)
+        os.killpg(os.getpgid(leader), signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 75, out[-1500:]
+    assert "rows are safe" in out.splitlines()[-1]
+    assert not alive(family)

@@ -1,0 +1,454 @@
+"""Killing the job at bad moments, again and again, and holding what is left against the laws.
+
+A chain is one run, killed with SIGKILL and started again with the same settings until it is done. After every kill:
+    the journal is sound, after the rollback that SQLite owes an interrupted transaction;
+    no finished row has gone or changed, and each is what an undisturbed run has at that position.
+At the end of a chain the results are those of an undisturbed run, byte for byte.
+
+In a counted chain the engine keeps a ledger (see ledger.py), so it is known which rows a killed process had finished:
+    no row that was in the journal is generated again;
+    a finished row that is not in the journal was finished less than SAFE_SECONDS before the kill;
+    so a kill costs at most the requests in flight and the rows of its last second.
+Without a ledger only the journal and the last process's own count can be held against each other.
+
+SIGKILL takes a process from the machine, not the machine itself: whether rows survive a power cut (fsync) is not seen here.
+"""
+
+import json
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from tests.support import (
+    ECHO,
+    JOB,
+    ROOT,
+    environment,
+    finished_rows,
+    journal_of,
+    parquet_bytes,
+    read_table,
+    results_folder,
+    write_jsonl,
+)
+
+LEDGER_JOB = [sys.executable, "-m", "tests.integration.ledger"]
+SAFE_SECONDS = 1.0
+WINDOW = 16
+DELAY_SECONDS = 0.05
+POLL_SECONDS = 0.0002
+RUN_SECONDS = 120.0
+HOT = bytes.fromhex("d9d505f920a163d7")  # how a rollback journal begins that SQLite has to roll back
+
+Rows = Mapping[int, tuple[object, ...]]
+
+
+class Moment(StrEnum):
+    """When to kill."""
+
+    TIME = "at a random time"
+    TRANSACTION = "while a transaction is seen"
+    RESULTS = "while results are written"
+
+
+# The order of moments in a chain; most of a run's time is generation, so most kills are there.
+MOMENTS = (Moment.TIME, Moment.TRANSACTION, Moment.TIME, Moment.TRANSACTION, Moment.TIME, Moment.RESULTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The journal as a dead process left it, read from a copy: the next run is to meet it as it is.
+
+    hot: a rollback journal is waiting; torn: the rollback changed the database, so the kill came in the middle of writing it;
+    half_made: other files that were being written.
+    """
+
+    rows: Rows
+    sound: bool
+    hot: bool
+    torn: bool
+    half_made: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one process did, by its ledger. finished: when each row got its last sample."""
+
+    fed: Counter[tuple[int, int]]
+    done: Counter[tuple[int, int]]
+    finished: Mapping[int, float]
+
+
+@dataclass(slots=True)
+class Report:
+    """Counts over all chains, and every law that was found broken."""
+
+    kills: Counter[Moment] = field(default_factory=Counter)
+    processes: int = 0
+    chains: int = 0
+    counted_chains: int = 0
+    counted_kills: int = 0
+    hot: int = 0
+    torn: int = 0
+    half_made: Counter[str] = field(default_factory=Counter)
+    before_journal: int = 0
+    rows: int = 0
+    lost_rows: int = 0
+    most_lost: int = 0
+    oldest_lost: float = 0.0
+    most_in_flight: int = 0
+    identical: int = 0
+    violations: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        half_made = ", ".join(f"{name} {count}" for name, count in sorted(self.half_made.items())) or "none"
+        return [
+            f"kills                            {self.kills.total()}",
+            *(f"  {moment:<30} {self.kills[moment]}" for moment in Moment),
+            f"processes started                {self.processes}",
+            f"chains                           {self.chains}, {self.counted_chains} of them counted by a ledger",
+            f"kills before there were rows     {self.before_journal}",
+            f"kills with a hot journal         {self.hot}",
+            f"  the database half-written      {self.torn}",
+            f"kills with half-made files       {half_made}",
+            f"rows answered                    {self.rows}",
+            f"rows generated twice             {self.lost_rows}, in {self.counted_kills} counted kills",
+            f"  most in one kill               {self.most_lost}",
+            f"  oldest when killed             {self.oldest_lost:.3f} s",
+            f"  most requests in flight        {self.most_in_flight}",
+            f"results identical                {self.identical} of {self.chains}",
+            f"violations                       {len(self.violations)}",
+            *(f"  {violation}" for violation in self.violations),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An undisturbed run of the same settings."""
+
+    parquet: bytes
+    card: str
+    facts: Mapping[str, object]
+    journal: Rows
+    seconds: float
+    generation_seconds: float
+
+
+class Campaign:
+    """Chains of killed runs in a folder of their own, all random choices from one seed."""
+
+    def __init__(self, folder: Path, *, rows: int, seed: int) -> None:
+        self._folder = folder
+        self._rows = rows
+        self._random = random.Random(seed)
+        self._dataset = write_jsonl(
+            folder / "rows.jsonl",
+            [
+                {"instruction": f"Tell me about the number {number}. " * (1 + number % 5), "id": number}
+                for number in range(rows)
+            ],
+        )
+        self._references: dict[int, Reference] = {}
+        self.report = Report()
+
+    def run(self, *, kills: int, samples: Sequence[int]) -> Report:
+        """Chains with each number of samples in turn, every second one counted, until so many kills have landed."""
+        while self.report.kills.total() < kills:
+            number = self.report.chains
+            self.chain(samples[number // 2 % len(samples)], counted=number % 2 == 0, kills=kills)
+        return self.report
+
+    def chain(self, samples: int, *, counted: bool, kills: int) -> None:
+        """One run, killed until it is done, or until the report has so many kills."""
+        reference = self._reference(samples)
+        folder = self._folder / f"chain-{self.report.chains}"
+        chain = _Chain(self, folder, samples, reference, counted=counted)
+        self.report.chains += 1
+        self.report.counted_chains += counted
+        while chain.step(kill=self.report.kills.total() < kills):
+            pass
+        chain.check_results()
+        shutil.rmtree(folder)
+
+    def settings(self, folder: Path, samples: int) -> dict[str, object]:
+        """HF_HOME is the chain's own: the conversion of the dataset is killed too."""
+        switches = json.dumps({"delay_seconds": DELAY_SECONDS, "window": WINDOW})
+        own = {"OUTPUT_DIR": folder / "results", "HF_HOME": folder / "hf"}
+        return {**ECHO, "DATASET_ID": self._dataset, "NUM_SAMPLES": samples, "ENGINE_ARGS": switches, **own}
+
+    def choose(self, reference: Reference, rows_done: int, step: int) -> "_Plan":
+        """When to kill the next process of a chain: the share of its work that is left scales the time."""
+        seconds = reference.seconds - reference.generation_seconds * rows_done / self._rows
+        return _Plan(
+            MOMENTS[step % len(MOMENTS)],
+            after=self._random.uniform(0, 1.05 * seconds),
+            transactions=self._random.randint(1, 8),
+            pause=self._random.choice([0.0, self._random.uniform(0, 0.003)]),
+            results_pause=self._random.uniform(0, 0.02),
+        )
+
+    def _reference(self, samples: int) -> Reference:
+        if samples not in self._references:
+            folder = self._folder / f"reference-{samples}"
+            process = _Process(self.settings(folder, samples), folder, JOB)
+            started = time.monotonic()
+            code = process.wait()
+            seconds = time.monotonic() - started
+            assert code == 0, process.said
+            results = results_folder(folder / "results")
+            assert read_table(results)["id"].to_pylist() == list(range(self._rows))
+            facts = json.loads((results / "run.json").read_text(encoding="utf-8"))
+            self._references[samples] = Reference(
+                parquet_bytes(results),
+                (results / "README.md").read_text(encoding="utf-8"),
+                {name: facts[name] for name in ("identity", "counts", "files")},
+                finished_rows(folder / "results"),
+                seconds,
+                facts["seconds"]["generation"],
+            )
+        return self._references[samples]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """When exactly to kill: after so many seconds, or so many transactions and a pause, or a pause after results begin."""
+
+    moment: Moment
+    after: float
+    transactions: int
+    pause: float
+    results_pause: float
+
+
+class _Process:
+    """One start of the job."""
+
+    def __init__(self, settings: Mapping[str, object], folder: Path, command: Sequence[str]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._output = folder / "results"
+        self._out = folder / "stdout"
+        self._popen = subprocess.Popen(
+            command, cwd=ROOT, env=environment(**settings), stdout=self._out.open("wb"), stderr=subprocess.STDOUT
+        )
+
+    @property
+    def said(self) -> str:
+        return self._out.read_text(encoding="utf-8", errors="replace")
+
+    def wait(self) -> int:
+        return self._popen.wait(RUN_SECONDS)
+
+    def kill_at(self, plan: _Plan) -> tuple[int, float]:
+        """Kill it at the planned moment, if it does not end before that. Returns its exit code and the time of the kill."""
+        match plan.moment:
+            case Moment.TIME:
+                self._sleep(plan.after)
+            case Moment.TRANSACTION:
+                self._see_transactions(plan.transactions)
+                self._sleep(plan.pause)
+            case Moment.RESULTS:
+                self._see_results()
+                self._sleep(plan.results_pause)
+        now = time.monotonic()
+        self._popen.kill()
+        return self.wait(), now
+
+    def _sleep(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while self._popen.poll() is None and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, 0.01))
+
+    def _see_transactions(self, wanted: int) -> None:
+        """Until a rollback journal has begun so many times, or the process has ended."""
+        path: Path | None = None
+        seen, was_there = 0, True
+        while self._popen.poll() is None:
+            if path is None and (journal := journal_of(self._output)):
+                path = journal.with_name(f"{journal.name}-journal")
+            is_there = path is not None and _size(path) > 0
+            seen += is_there and not was_there
+            if seen >= wanted:
+                return
+            was_there = is_there
+            time.sleep(POLL_SECONDS)
+
+    def _see_results(self) -> None:
+        """Until something in the folder of the parquet file changes, or the process has ended."""
+
+        def state() -> list[int]:
+            return [folder.stat().st_mtime_ns for folder in self._output.glob("*/*/data")]
+
+        before = state()
+        while self._popen.poll() is None and state() == before:
+            time.sleep(POLL_SECONDS)
+
+
+class _Chain:
+    """One run that is killed and started again."""
+
+    def __init__(self, campaign: Campaign, folder: Path, samples: int, reference: Reference, *, counted: bool) -> None:
+        self._campaign = campaign
+        self._report = campaign.report
+        self._folder = folder
+        self._output = folder / "results"
+        self._samples = samples
+        self._reference = reference
+        self._counted = counted
+        self._before: Rows = {}
+        self._step = 0
+        self._lost = 0
+        self._finished = 0
+
+    def step(self, *, kill: bool) -> bool:
+        """Start the run once, perhaps to kill it. Returns whether it is still to be done."""
+        self._step += 1
+        self._report.processes += 1
+        settings = self._campaign.settings(self._folder, self._samples)
+        ledger = self._folder / f"ledger-{self._step}"
+        if self._counted:
+            settings["LEDGER"] = ledger
+        plan = self._campaign.choose(self._reference, len(self._before), self._step + self._report.chains)
+        process = _Process(settings, self._folder, LEDGER_JOB if self._counted else JOB)
+        code, killed_at = process.kill_at(plan) if kill else (process.wait(), time.monotonic())
+        killed = code == -signal.SIGKILL
+        if not killed:
+            self._expect(code == 0, f"ended with {code}: {process.said[-600:]}")
+        self._expect("Traceback" not in process.said, f"a traceback: {process.said[-600:]}")
+        left = snapshot(self._output, self._folder / "copy")
+        if killed:
+            self._count(plan.moment, left)
+        self._check_rows(left)
+        if self._counted:
+            self._check_work(read_ledger(ledger, self._samples), left.rows, killed_at, killed=killed)
+        elif not killed and code == 0:
+            generated = json.loads(process.said.splitlines()[-1])["generated_rows"]
+            missing = len(self._reference.journal) - len(self._before)
+            self._expect(generated == missing, f"generated {generated} rows where {missing} were missing")
+        self._before = left.rows
+        return killed
+
+    def check_results(self) -> None:
+        """The results at the end are those of an undisturbed run."""
+        results = results_folder(self._output)
+        facts = json.loads((results / "run.json").read_text(encoding="utf-8"))
+        same = (
+            parquet_bytes(results) == self._reference.parquet
+            and (results / "README.md").read_text(encoding="utf-8") == self._reference.card
+            and all(facts[name] == value for name, value in self._reference.facts.items())
+        )
+        self._expect(same, "the results differ from an undisturbed run's")
+        self._expect(not (found := half_made(self._output)), f"left behind: {found}")
+        self._report.identical += same
+        self._report.rows += len(self._before)
+        if self._counted:
+            rows = len(self._reference.journal)
+            self._expect(
+                self._finished == rows + self._lost,
+                f"finished {self._finished} rows in all, for {rows} rows of which {self._lost} were lost and made again",
+            )
+
+    def _count(self, moment: Moment, left: Snapshot) -> None:
+        report = self._report
+        report.kills[moment] += 1
+        report.counted_kills += self._counted
+        report.hot += left.hot
+        report.torn += left.torn
+        report.before_journal += not left.rows
+        report.half_made.update(left.half_made)
+
+    def _check_rows(self, left: Snapshot) -> None:
+        self._expect(left.sound, "the journal is damaged")
+        gone = sorted(set(self._before) - set(left.rows))
+        self._expect(not gone, f"finished rows have gone: {gone[:10]}")
+        wrong = [position for position, row in left.rows.items() if self._reference.journal.get(position) != row]
+        self._expect(not wrong, f"finished rows differ from an undisturbed run's: {wrong[:10]}")
+
+    def _check_work(self, work: Work, journalled: Rows, killed_at: float, *, killed: bool) -> None:
+        again = sorted({position for position, _ in work.fed if position in self._before})
+        self._expect(not again, f"rows were in the journal, and generated again: {again[:10]}")
+        self._expect(all(count == 1 for count in work.fed.values()), "a request was fed twice")
+        made_up = sorted(set(journalled) - set(self._before) - set(work.finished))
+        self._expect(not made_up, f"in the journal, and never finished: {made_up[:10]}")
+        ages = {position: killed_at - when for position, when in work.finished.items() if position not in journalled}
+        if ages:
+            self._expect(killed, f"the job ended well, without rows {sorted(ages)[:10]}")
+            late = {position: round(age, 3) for position, age in ages.items() if age > SAFE_SECONDS}
+            self._expect(not late, f"finished more than {SAFE_SECONDS} s before the kill, and lost (seconds): {late}")
+        in_flight = work.fed.total() - work.done.total()
+        self._expect(in_flight <= WINDOW, f"{in_flight} requests in flight, where {WINDOW} were allowed")
+        report = self._report
+        self._lost += len(ages)
+        self._finished += len(work.finished)
+        report.lost_rows += len(ages)
+        report.most_lost = max(report.most_lost, len(ages))
+        report.oldest_lost = max(report.oldest_lost, *ages.values(), 0.0)
+        report.most_in_flight = max(report.most_in_flight, in_flight)
+
+    def _expect(self, holds: bool, violation: str) -> None:
+        if not holds:
+            self._report.violations.append(f"chain {self._report.chains}, start {self._step}: {violation}")
+
+
+def snapshot(output: Path, scratch: Path) -> Snapshot:
+    """What a dead process left behind."""
+    journal = journal_of(output)
+    if journal is None:
+        return Snapshot({}, sound=True, hot=False, torn=False, half_made=half_made(output))
+    scratch.mkdir(exist_ok=True)
+    rollback = journal.with_name(f"{journal.name}-journal")
+    copies = [scratch / path.name for path in (journal, rollback)]
+    for path, copy in zip((journal, rollback), copies, strict=True):
+        copy.unlink(missing_ok=True)
+        if path.exists():
+            shutil.copyfile(path, copy)
+    hot = copies[1].exists() and copies[1].read_bytes().startswith(HOT)
+    as_left = copies[0].read_bytes()
+    with closing(sqlite3.connect(copies[0])) as connection:
+        try:
+            sound = connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'finished'").fetchone() == (1,)
+            rows = {row[0]: row[1:] for row in connection.execute("SELECT * FROM finished")} if tables else {}
+        except sqlite3.DatabaseError:
+            sound, rows = False, {}
+    return Snapshot(rows, sound, hot, copies[0].read_bytes() != as_left, half_made(output))
+
+
+def half_made(output: Path) -> tuple[str, ...]:
+    """The names of files that were being written."""
+    return tuple(sorted({path.name for path in output.glob("**/*.tmp")}))
+
+
+def read_ledger(path: Path, samples: int) -> Work:
+    """What a process did; nothing where it did not come as far as its engine."""
+    lines = path.read_text(encoding="ascii").splitlines() if path.exists() else []
+    fed: Counter[tuple[int, int]] = Counter()
+    done: Counter[tuple[int, int]] = Counter()
+    finished: dict[int, float] = {}
+    left: dict[int, int] = {}
+    for what, position, sample, when in (line.split() for line in lines):
+        request = int(position), int(sample)
+        if what == "fed":
+            fed[request] += 1
+            continue
+        done[request] += 1
+        left[request[0]] = left.get(request[0], samples) - 1
+        if not left[request[0]]:
+            finished[request[0]] = float(when)
+    return Work(fed, done, finished)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,101 @@
+from typing import Any
+
+import pytest
+import yaml
+
+from job.card import render
+from job.identity import describe
+from job.manifest import build
+from job.records import Source, Tally
+from tests.unit.builders import settings
+
+INFO = {"features": [{"name": "instruction", "dtype": "string"}], "splits": [{"name": "test", "num_examples": 3}]}
+
+
+def _manifest(tally: Tally | None = None, model: Source | None = None, **variables: object) -> dict[str, Any]:
+    model = model or Source("org/model", "a" * 40, local=False)
+    data = Source("org/data", "b" * 40, local=False)
+    return build(
+        identity=describe(settings(**variables), model, data, {"template": "alpaca"}, {"name": "vllm", "version": "1.2.3"}),
+        model=model,
+        dataset=data,
+        tally=tally or Tally(3, 0, {"length": 1, "stop": 2}, 30, 60),
+        files=[],
+        seconds={},
+        engine={},
+    )
+
+
+def _card(**arguments: Any) -> str:
+    return render(_manifest(**arguments), INFO, "org/model-results")
+
+
+def _front_matter(card: str) -> dict[str, Any]:
+    _, matter, _ = card.split("---\n", 2)
+    found: dict[str, Any] = yaml.safe_load(matter)
+    return found
+
+
+def test_the_same_manifest_gives_the_same_card() -> None:
+    assert _card() == _card()
+
+
+def test_the_front_matter_names_split_files_and_features() -> None:
+    assert _front_matter(_card(DATASET_SPLIT="dev")) == {
+        "configs": [{"config_name": "default", "data_files": [{"split": "dev", "path": "data/dev-*"}]}],
+        "dataset_info": INFO,
+    }
+
+
+def test_the_card_says_what_was_run() -> None:
+    card = _card(MAX_MODEL_LEN=2048, DTYPE="float32", TEMPERATURE=0.5)
+    assert "# Answers of org/model\n" in card
+    assert "3 rows of `org/data`, split `test`, answered by `org/model`.\n" in card
+    assert f"| model | `org/model` at `{'a' * 40}` |\n" in card
+    assert f"| dataset | `org/data` at `{'b' * 40}`, split `test` |\n" in card
+    assert "| prompt | alpaca |\n" in card
+    assert "| engine | vllm 1.2.3, dtype float32, max_model_len 2048 |\n" in card
+    assert "| temperature | 0.5 |\n" in card
+    assert "| num_samples | 1 |\n" in card
+    assert "Answers by finish_reason: length 1, stop 2." in card
+    assert "Tokens: 30 in prompts, 60 in answers.\n" in card
+    assert 'load_dataset("org/model-results", split="test")' in card
+
+
+def test_the_card_has_the_identity_of_the_manifest() -> None:
+    manifest = _manifest()
+    assert f"| identity | `{manifest['identity']['digest']}` |" in render(manifest, INFO, "x")
+
+
+def test_settings_that_are_unset_have_no_line() -> None:
+    card = _card()
+    assert "| top_k |" not in card
+    assert "| stop |" not in card
+    assert "| top_k | 5 |" in _card(TOP_K=5)
+
+
+def test_text_in_a_table_ends_no_cell_and_no_line() -> None:
+    assert r"| stop | `['a\|b', '\n\n']` |" in _card(STOP='["a|b", "\\n\\n"]')
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"TRUST_REMOTE_CODE": "true"}, "The model's own Python code was run (TRUST_REMOTE_CODE)."),
+        ({"NUM_SAMPLES": "2"}, "are lists: one entry a sample."),
+        ({"tally": Tally(3, 1, {"error": 1, "stop": 2}, 0, 0)}, "1 of them have no answer; `finish_reason` says why."),
+    ],
+)
+def test_a_remark_is_there_only_where_it_is_true(variables: dict[str, Any], sentence: str) -> None:
+    assert sentence in _card(**variables)
+    assert sentence not in _card()
+
+
+def test_a_local_model_is_named_without_its_path() -> None:
+    card = _card(model=Source("/home/me/secret-place/model", "sha256:" + "c" * 64, local=True))
+    assert "# Answers of model\n" in card
+    assert "secret-place" not in card
+
+
+def test_nothing_is_escaped_as_html() -> None:
+    assert r"| stop | `['<\|im_end\|>']` |" in _card(STOP="<|im_end|>")

@@ -1,0 +1,86 @@
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from job.disk import disk_errors, json_text, move_whole, write_whole
+from job.errors import OutputError, RunLockedError
+
+HERE = Path("some/journal.sqlite")
+
+
+def _translated(error: Exception) -> str:
+    with pytest.raises(OutputError) as caught, disk_errors(HERE):
+        raise error
+    assert caught.value.__cause__ is error
+    return str(caught.value)
+
+
+def test_an_error_of_the_disk_names_the_path_and_the_remedy() -> None:
+    assert _translated(OSError(28, "No space left on device")) == (
+        "some/journal.sqlite: No space left on device. Make room or choose another OUTPUT_DIR, then run the same command again."
+    )
+    assert _translated(OSError("odd")).startswith("some/journal.sqlite: odd. Make room")
+
+
+def test_a_full_disk_under_a_database_is_said_so() -> None:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("PRAGMA max_page_count = 2")
+        connection.execute("CREATE TABLE t(x)")
+        with pytest.raises(OutputError) as caught, disk_errors(HERE):
+            connection.execute("INSERT INTO t VALUES (?)", ("x" * 100_000,))
+    assert str(caught.value) == (
+        "some/journal.sqlite: the disk is full: make room and run the same command again; finished rows are kept."
+    )
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT | 2 << 8])
+def test_a_damaged_database_is_to_be_moved_away(code: int) -> None:
+    error = sqlite3.DatabaseError("malformed")
+    error.sqlite_errorcode = code
+    assert _translated(error) == "some/journal.sqlite: the journal is damaged (malformed): move it away and run again."
+
+
+def test_another_error_of_a_database_asks_for_a_writable_folder() -> None:
+    message = _translated(sqlite3.OperationalError("attempt to write a readonly database"))
+    assert message == (
+        "some/journal.sqlite: cannot be written: attempt to write a readonly database. "
+        "Check that OUTPUT_DIR is writable, then run the same command again."
+    )
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), OutputError("said already"), RunLockedError("held")])
+def test_other_errors_pass_through(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, disk_errors(HERE):
+        raise error
+    assert caught.value is error
+
+
+def test_a_whole_file_replaces_the_old_one_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    write_whole(tmp_path / "x.json", "old")
+    write_whole(tmp_path / "x.json", "né😀\n")
+    assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
+    assert (tmp_path / "x.json").read_bytes() == "né😀\n".encode()
+
+
+def test_the_old_file_stays_where_the_new_one_cannot_be_written(tmp_path: Path) -> None:
+    write_whole(tmp_path / "x.json", "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(tmp_path / "x.json", "\ud800")
+    assert (tmp_path / "x.json").read_text() == "old"
+
+
+def test_a_finished_file_is_moved_into_its_place(tmp_path: Path) -> None:
+    (tmp_path / "half").write_text("new")
+    (tmp_path / "whole").write_text("old")
+    move_whole(tmp_path / "half", tmp_path / "whole")
+    assert (tmp_path / "whole").read_text() == "new"
+    assert not (tmp_path / "half").exists()
+
+
+def test_json_is_for_people_too() -> None:
+    text = json_text({"a": {"é": None}})
+    assert text == '{\n  "a": {\n    "é": null\n  }\n}\n'
+    assert json.loads(text) == {"a": {"é": None}}

@@ -1,0 +1,302 @@
+import os
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
+
+from job.errors import OutputError, RunLockedError
+from job.identity import Identity
+from job.journal import Journal, Positions
+from job.records import Completion, ResultRow
+from tests.support import ROOT
+from tests.unit.builders import answered, failed
+
+IDENTITY = Identity({"model": "one"})
+# A process that holds the lock of the folder in its argument, with one row written, until it is ended.
+HOLDER = """
+import sys
+from pathlib import Path
+from job.identity import Identity
+from job.journal import Journal
+from job.records import Completion, ResultRow
+with Journal(Path(sys.argv[1]), Identity({"model": "one"})) as journal, journal.writer() as writer:
+    writer.append(ResultRow(3, "p", 1, (Completion(3, 0, "by the other process", "stop", 1),)))
+    while not writer.safe_rows:
+        pass
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def _holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+        process.kill()
+
+
+def _write(folder: Path, *rows: ResultRow) -> None:
+    with Journal(folder, IDENTITY) as journal:
+        _append(journal, rows)
+
+
+def _append(journal: Journal, rows: Iterable[ResultRow]) -> None:
+    with journal.writer() as writer:
+        for row in rows:
+            writer.append(row)
+
+
+def _read(folder: Path, rows: int = 1000) -> list[ResultRow]:
+    with Journal(folder, IDENTITY) as journal:
+        return list(journal.rows(rows))
+
+
+def _ending_with(error: Exception, *rows: ResultRow) -> Iterator[ResultRow]:
+    yield from rows
+    raise error
+
+
+def _sql(folder: Path, statement: str) -> None:
+    with closing(sqlite3.connect(folder / "journal.sqlite")) as connection, connection:
+        connection.execute(statement)
+
+
+@effort(max_examples=50, deadline=None)
+@given(st.integers(1, 300).flatmap(lambda rows: st.tuples(st.just(rows), st.sets(st.integers(0, rows - 1)))))
+def test_positions_are_a_set(given_rows: tuple[int, set[int]]) -> None:
+    rows, members = given_rows
+    positions = Positions(rows)
+    for position in members:
+        positions.add(position)
+    assert {position for position in range(rows) if position in positions} == members
+    assert positions.count == len(members)
+
+
+TEXTS = st.text(max_size=30) | st.sampled_from(
+    ["\0", "a\0b", "😀👩‍👩‍👧", "\u2028\x1f\x7f", "'; DROP TABLE finished; --", '"\\', ""]
+)
+COMPLETIONS = st.tuples(TEXTS, st.sampled_from(["stop", "length"]), st.integers(0, 2**31 - 1), st.none()) | st.tuples(
+    st.none(), st.sampled_from(["error", "too_long"]), st.just(0), TEXTS.filter(bool)
+)
+
+
+@st.composite
+def _rows(draw: st.DrawFn) -> list[ResultRow]:
+    rows = []
+    for position in sorted(draw(st.sets(st.integers(0, 10**6), min_size=1, max_size=20))):
+        samples = draw(st.lists(COMPLETIONS, min_size=1, max_size=3))
+        done = tuple(Completion(position, sample, *values) for sample, values in enumerate(samples))
+        rows.append(ResultRow(position, draw(st.none() | TEXTS), draw(st.integers(0, 2**31 - 1)), done))
+    return rows
+
+
+@effort(max_examples=8, deadline=None)
+@given(rows=_rows())
+def test_rows_come_back_as_they_were_written(tmp_path_factory: pytest.TempPathFactory, rows: list[ResultRow]) -> None:
+    folder = tmp_path_factory.mktemp("journal")
+    _write(folder, *reversed(rows))
+    assert _read(folder, 10**6 + 1) == rows
+
+
+def test_only_answered_rows_below_the_limit_are_done(tmp_path: Path) -> None:
+    half = ResultRow(3, "p", 1, (Completion(3, 0, "x", "stop", 1), Completion(3, 1, None, "error", 0, "why")))
+    _write(tmp_path, answered(0), failed(1), answered(2), half, answered(8), answered(9))
+    with Journal(tmp_path, IDENTITY) as journal:
+        done = journal.answered(9)
+        assert [position for position in range(9) if position in done] == [0, 2, 8]
+        assert done.count == 3
+        assert [row.position for row in journal.rows(9)] == [0, 1, 2, 3, 8]
+
+
+def test_a_failed_row_is_replaced(tmp_path: Path) -> None:
+    _write(tmp_path, failed(0, "first"), failed(1))
+    _write(tmp_path, failed(0, "second"), answered(1, "now it works", prompt="new"))
+    assert _read(tmp_path) == [failed(0, "second"), answered(1, "now it works", prompt="new")]
+
+
+def test_an_answered_row_is_never_replaced(tmp_path: Path) -> None:
+    _write(tmp_path, answered(0, "first"), answered(0, "second"))
+    _write(tmp_path, answered(0, "third"), failed(0))
+    assert _read(tmp_path) == [answered(0, "first")]
+
+
+def test_a_row_is_on_disk_within_a_second_of_being_appended(tmp_path: Path) -> None:
+    with Journal(tmp_path, IDENTITY) as journal, journal.writer() as writer:
+        writer.append(answered(5))
+        deadline = time.monotonic() + 1
+        while not writer.safe_rows:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as reader:
+            assert reader.execute("SELECT position FROM finished").fetchall() == [(5,)]
+
+
+def test_every_row_is_on_disk_when_the_writer_ends(tmp_path: Path) -> None:
+    with Journal(tmp_path, IDENTITY) as journal:
+        with journal.writer() as writer:
+            for position in range(10_000):
+                writer.append(answered(position))
+        assert writer.safe_rows == 10_000
+        assert journal.answered(10_000).count == 10_000
+
+
+def test_rows_are_kept_where_the_block_ends_with_another_error(tmp_path: Path) -> None:
+    with Journal(tmp_path, IDENTITY) as journal:
+        with pytest.raises(KeyError, match="engine"):
+            _append(journal, _ending_with(KeyError("engine"), answered(0)))
+        assert journal.answered(1).count == 1
+
+
+def test_the_thread_ends_with_the_writer(tmp_path: Path) -> None:
+    with Journal(tmp_path, IDENTITY) as journal:
+        with journal.writer():
+            assert "journal" in {thread.name for thread in threading.enumerate()}
+        assert "journal" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_an_error_of_the_writer_comes_out_of_append(tmp_path: Path) -> None:
+    handed_over = 0
+
+    def slowly() -> Iterator[ResultRow]:
+        nonlocal handed_over
+        for handed_over in range(10_000):
+            yield answered(handed_over)
+            time.sleep(0.001)
+
+    with Journal(tmp_path, IDENTITY) as journal:
+        _sql(tmp_path, "DROP TABLE finished")
+        with pytest.raises(OutputError) as caught:
+            _append(journal, slowly())
+    assert str(caught.value) == (
+        f"{tmp_path}/journal.sqlite: cannot be written: no such table: finished. "
+        "Check that OUTPUT_DIR is writable, then run the same command again."
+    )
+    assert 0 < handed_over < 9_999
+
+
+def test_an_error_of_the_writer_comes_out_at_the_end(tmp_path: Path) -> None:
+    with Journal(tmp_path, IDENTITY) as journal:
+        _sql(tmp_path, "DROP TABLE finished")
+        with pytest.raises(OutputError, match="no such table: finished"):
+            _append(journal, [answered(0)])
+
+
+def test_an_error_of_the_writer_does_not_block_a_full_queue(tmp_path: Path) -> None:
+    with Journal(tmp_path, IDENTITY) as journal:
+        _sql(tmp_path, "DROP TABLE finished")
+        with pytest.raises(OutputError, match="no such table: finished"):
+            _append(journal, map(answered, range(20_000)))
+
+
+def test_a_disk_that_takes_no_more_is_an_output_error_and_keeps_earlier_rows(tmp_path: Path) -> None:
+    _write(tmp_path, answered(0, "safe"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Journal(tmp_path, IDENTITY) as journal:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))
+        try:
+            with pytest.raises(OutputError, match=f"{tmp_path}/journal.sqlite: "):
+                _append(journal, (answered(position, "x" * 4000) for position in range(1, 100)))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert _read(tmp_path) == [answered(0, "safe")]
+
+
+def test_a_second_process_is_told_who_holds_the_run(tmp_path: Path) -> None:
+    folder = tmp_path / "shard"
+    with _holder(folder) as other:
+        with pytest.raises(RunLockedError) as caught:
+            Journal(folder, IDENTITY)
+        assert f"{folder} is being worked on by process {other.pid} on {os.uname().nodename}: wait for it" in str(caught.value)
+        with pytest.raises(RunLockedError, match=f"process {other.pid}"):
+            Journal(folder, IDENTITY)
+
+
+def test_the_lock_of_a_killed_process_is_taken_over_with_its_rows(tmp_path: Path) -> None:
+    with _holder(tmp_path) as other:
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+        (row,) = _read(tmp_path)
+    assert row.completions[0].text == "by the other process"
+    assert (tmp_path / "lock").read_text() == f"process {os.getpid()} on {os.uname().nodename}\n"
+
+
+def test_the_lock_is_free_again_where_the_journal_was_refused(tmp_path: Path) -> None:
+    _write(tmp_path, answered(0))
+    with pytest.raises(OutputError):
+        Journal(tmp_path, Identity({"model": "two"}))
+    with _holder(tmp_path):
+        pass
+
+
+def test_the_journal_of_another_run_is_refused(tmp_path: Path) -> None:
+    _write(tmp_path, answered(0))
+    with pytest.raises(OutputError) as caught:
+        Journal(tmp_path, Identity({"model": "two"}))
+    assert str(caught.value) == (
+        f"{tmp_path}/journal.sqlite holds rows of another run ({IDENTITY.short}): move it away and run again."
+    )
+    assert _read(tmp_path) == [answered(0)]
+
+
+def test_the_database_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:
+    _sql(tmp_path, "CREATE TABLE theirs(x)")
+    with pytest.raises(OutputError) as caught:
+        Journal(tmp_path, IDENTITY)
+    assert str(caught.value) == f"{tmp_path}/journal.sqlite is another program's database: move it away and run again."
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
+
+
+def test_an_empty_file_becomes_a_journal(tmp_path: Path) -> None:
+    (tmp_path / "journal.sqlite").touch()
+    _write(tmp_path, answered(0))
+    assert _read(tmp_path) == [answered(0)]
+
+
+def test_a_journal_that_was_killed_before_it_had_its_identity_is_completed(tmp_path: Path) -> None:
+    _write(tmp_path)
+    _sql(tmp_path, "DELETE FROM run")
+    _write(tmp_path, answered(0))
+    with pytest.raises(OutputError, match="another run"):
+        Journal(tmp_path, Identity({"model": "two"}))
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "journal.sqlite").write_bytes(b"garbage" * 1000)
+    with pytest.raises(OutputError) as caught:
+        Journal(tmp_path, IDENTITY)
+    assert str(caught.value) == (
+        f"{tmp_path}/journal.sqlite: the journal is damaged (file is not a database): move it away and run again."
+    )
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_damaged_journal_is_named(tmp_path: Path, cut: bool) -> None:
+    _write(tmp_path, *(answered(position, "x" * 300) for position in range(500)))
+    file = tmp_path / "journal.sqlite"
+    content = file.read_bytes()
+    half = len(content) // 2
+    file.write_bytes(content[:half] if cut else content[:half] + b"\xff" * (len(content) - half))
+    with pytest.raises(OutputError, match=f"{file}: the journal is damaged .*: move it away and run again"):
+        _read(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match=f"{tmp_path}/file/shard: Not a directory. .* choose another OUTPUT_DIR"):
+        Journal(tmp_path / "file" / "shard", IDENTITY)

@@ -1,0 +1,68 @@
+import json
+import platform
+
+import job
+from job.disk import json_text
+from job.identity import Identity
+from job.manifest import build
+from job.records import DataFile, Source, Tally
+
+IDENTITY = Identity({"model": "m"})
+FILE = DataFile("data/test-00000-of-00001.parquet", 2, 100, 200, "f" * 64)
+
+
+def _built(model: Source, dataset: Source) -> dict[str, object]:
+    return build(
+        identity=IDENTITY,
+        model=model,
+        dataset=dataset,
+        tally=Tally(2, 1, {"error": 1, "stop": 1}, 10, 20),
+        files=[FILE],
+        seconds={"plan": 0.5},
+        engine={"name": "echo"},
+    )
+
+
+def test_the_manifest_has_everything_that_is_known() -> None:
+    manifest = _built(Source("org/model", "a" * 40, local=False), Source("org/data", "b" * 40, local=False))
+    versions = manifest.pop("versions")
+    assert manifest == {
+        "identity": {"digest": IDENTITY.digest, "facts": {"model": "m"}},
+        "model": {"name": "org/model", "commit": "a" * 40, "local": False},
+        "dataset": {"name": "org/data", "commit": "b" * 40, "local": False},
+        "counts": {
+            "rows": 2,
+            "failed_rows": 1,
+            "finish_reasons": {"error": 1, "stop": 1},
+            "prompt_tokens": 10,
+            "completion_tokens": 20,
+        },
+        "files": [
+            {
+                "path": "data/test-00000-of-00001.parquet",
+                "rows": 2,
+                "bytes": 100,
+                "memory_bytes": 200,
+                "sha256": "f" * 64,
+            }
+        ],
+        "seconds": {"plan": 0.5},
+        "seeds": "a row's seed is the first 63 bits of SHA-256 of 'SEED:position:sample'",
+        "engine": {"name": "echo"},
+    }
+    assert isinstance(versions, dict)
+    assert versions["job"] == job.__version__
+    assert versions["python"] == platform.python_version()
+    assert {"datasets", "huggingface_hub", "pyarrow", "transformers", "tokenizers"} <= set(versions)
+
+
+def test_local_files_are_named_without_their_path() -> None:
+    manifest = _built(Source("/home/me/model", "sha256:1", local=True), Source("/home/me/rows.jsonl", "sha256:2", local=True))
+    assert manifest["model"] == {"name": "model", "commit": "sha256:1", "local": True}
+    assert manifest["dataset"] == {"name": "rows.jsonl", "commit": "sha256:2", "local": True}
+    assert "/home/me" not in json_text(manifest)
+
+
+def test_the_manifest_is_json() -> None:
+    manifest = _built(Source("org/model", "a", local=False), Source("org/data", "b", local=False))
+    assert json.loads(json_text(manifest)) == manifest

@@ -1,0 +1,161 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from structlog.testing import capture_logs
+
+from job.engine.echo import EchoBackend
+from job.errors import DatasetError, SettingsError
+from job.plan import Plan, make_plan
+from job.protocols import Backend
+from job.records import Source
+from job.references import content_digest
+from job.settings import Settings
+from tests.support import write_jsonl
+from tests.unit.builders import settings, template_file
+
+COMMIT = "a" * 40
+
+
+class FakeHub:
+    """Resolves every name to the same commit, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, str, str | None]] = []
+
+    def resolve(self, kind: Literal["model", "dataset"], name: str, revision: str, token: str | None) -> Source:
+        self.asked.append((kind, name, revision, token))
+        return Source(name, COMMIT, local=False)
+
+
+class FakeBackend(EchoBackend):
+    """The echo engine under the name of a real one."""
+
+    facts = {"name": "vllm", "version": "1.2.3"}
+
+    def __init__(self) -> None:
+        pass
+
+
+def _backend(_settings: Settings, _model: Source) -> Backend:
+    return FakeBackend()
+
+
+def _plan(rows: Path, **variables: object) -> Plan:
+    return make_plan(settings(DATASET_ID=rows, **variables), FakeHub().resolve, _backend)
+
+
+def _refused(kind: type[Exception], plan: Callable[[], Plan]) -> str:
+    with pytest.raises(kind) as caught:
+        plan()
+    return str(caught.value)
+
+
+def test_a_plan_names_everything_that_is_to_be_done(three_rows: Path, output: Path) -> None:
+    plan = _plan(three_rows, OUTPUT_DIR=output)
+    assert plan.model == Source("org/model", COMMIT, local=False)
+    assert plan.data == Source(str(three_rows), f"sha256:{content_digest(three_rows)}", local=True)
+    assert plan.rows.rows == 3
+    assert plan.template.facts["template"] == "alpaca"
+    assert plan.folder == output / "model" / plan.identity.short
+    assert plan.identity.facts["engine"] == {"name": "vllm", "version": "1.2.3"}
+    assert plan.identity.facts["dataset"] == {"commit": plan.data.commit}
+    assert not output.exists()
+
+
+def test_the_model_is_looked_up_with_revision_and_token(three_rows: Path) -> None:
+    hub = FakeHub()
+    make_plan(settings(DATASET_ID=three_rows, MODEL_REVISION="v2", HF_TOKEN="hf_secretsecret"), hub.resolve, _backend)
+    assert hub.asked == [("model", "org/model", "v2", "hf_secretsecret")]
+
+
+def test_the_dataset_is_looked_up_where_it_is_on_the_hub() -> None:
+    hub = FakeHub()
+
+    class FoundError(Exception):
+        pass
+
+    def resolve(kind: Literal["model", "dataset"], name: str, revision: str, token: str | None) -> Source:
+        hub.resolve(kind, name, revision, token)
+        if kind == "dataset":
+            raise FoundError
+        return Source(name, COMMIT, local=False)
+
+    with pytest.raises(FoundError):
+        make_plan(settings(DATASET_REVISION="v3"), resolve, _backend)
+    assert hub.asked == [("model", "org/model", "main", None), ("dataset", "org/data", "v3", None)]
+
+
+def test_the_echo_engine_needs_no_model(three_rows: Path) -> None:
+    hub = FakeHub()
+    plan = make_plan(settings(ENGINE="echo", MODEL_ID="any/name", DATASET_ID=three_rows), hub.resolve, _backend)
+    assert plan.model == Source("any/name", "none", local=False)
+    assert plan.folder.parent.name == "name"
+    assert hub.asked == []
+
+
+def test_a_local_model_is_known_by_its_content(three_rows: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "my-model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    one = _plan(three_rows, MODEL_ID=folder)
+    assert one.model == Source(str(folder), f"sha256:{content_digest(folder)}", local=True)
+    assert one.folder.parent.name == "my-model"
+    (folder / "config.json").write_text('{"a": 1}')
+    assert _plan(three_rows, MODEL_ID=folder).identity.digest != one.identity.digest
+
+
+def test_a_local_model_that_is_missing_is_a_settings_error(three_rows: Path, tmp_path: Path) -> None:
+    message = _refused(SettingsError, lambda: _plan(three_rows, MODEL_ID=tmp_path / "none"))
+    assert message.startswith(f"MODEL_ID='{tmp_path}/none': no such folder: give the folder that holds config.json")
+
+
+def test_a_local_model_that_cannot_be_read_is_a_settings_error(three_rows: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").symlink_to(tmp_path / "gone")
+    message = _refused(SettingsError, lambda: _plan(three_rows, MODEL_ID=tmp_path / "model"))
+    assert message.startswith(f"MODEL_ID='{tmp_path}/model': cannot be read: ")
+    assert "gone" in message or "config.json" in message
+
+
+def test_a_local_dataset_that_is_missing_is_a_dataset_error(tmp_path: Path) -> None:
+    message = _refused(DatasetError, lambda: _plan(tmp_path / "none.jsonl"))
+    assert message.startswith(f"DATASET_ID={tmp_path}/none.jsonl: no such file or folder.")
+
+
+def test_a_column_with_the_name_of_a_result_is_refused_until_it_is_dropped(tmp_path: Path) -> None:
+    rows = write_jsonl(tmp_path / "rows.jsonl", [{"instruction": "a", "answers": "b"}])
+    assert "DROP_COLUMNS=answers" in _refused(DatasetError, lambda: _plan(rows))
+    assert _plan(rows, DROP_COLUMNS="answers").rows.rows == 1
+
+
+def test_the_instruction_column_is_asked_for_by_the_templates_that_use_it(tmp_path: Path) -> None:
+    rows = write_jsonl(tmp_path / "rows.jsonl", [{"question": "a"}])
+    for template in ("alpaca", "chat"):
+        message = _refused(DatasetError, lambda name=template: _plan(rows, PROMPT_TEMPLATE=name))  # type: ignore[misc]
+        assert message == "INSTRUCTION_COLUMN=instruction: no such column. The columns are: question."
+    file = template_file(tmp_path, "{{ question }}")
+    assert list(_plan(rows, PROMPT_TEMPLATE=file).template.columns) == ["question"]
+
+
+def test_a_template_that_uses_an_unknown_column_is_a_settings_error(three_rows: Path, tmp_path: Path) -> None:
+    file = template_file(tmp_path, "{{ question }}")
+    message = _refused(SettingsError, lambda: _plan(three_rows, PROMPT_TEMPLATE=file))
+    assert message == f"PROMPT_TEMPLATE='{file}': uses question; the columns are: instruction, id"
+
+
+def test_commits_and_columns_are_logged_as_they_are_found(three_rows: Path) -> None:
+    with capture_logs() as logs:
+        plan = _plan(three_rows)
+    assert logs == [
+        {
+            "event": "commits_resolved",
+            "log_level": "info",
+            "model_id": "org/model",
+            "model_commit": COMMIT,
+            "dataset_id": str(three_rows),
+            "dataset_commit": plan.data.commit,
+        },
+        {"event": "dataset_loaded", "log_level": "info", "rows": 3, "columns": ["instruction", "id"]},
+    ]

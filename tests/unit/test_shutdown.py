@@ -1,0 +1,84 @@
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from job.shutdown import StopSignal, listening
+from tests.support import ROOT
+
+# Says when it listens, then when the first signal came, and waits for the second one.
+LISTENER = """
+import time
+from job.shutdown import StopSignal, listening
+stop = StopSignal(60)
+with listening(stop):
+    print("ready", flush=True)
+    while not stop.signal:
+        time.sleep(0.01)
+    print(stop.signal, flush=True)
+    time.sleep(60)
+"""
+
+
+class FakeClock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_nothing_is_asked_for_at_first() -> None:
+    clock = FakeClock()
+    stop = StopSignal(20, clock)
+    clock.now += 10**9
+    assert stop.signal is None
+    assert not stop.grace_is_over
+
+
+def test_the_grace_begins_with_the_request() -> None:
+    clock = FakeClock()
+    stop = StopSignal(20, clock)
+    clock.now += 50
+    stop.request("SIGTERM")
+    assert stop.signal == "SIGTERM"
+    clock.now += 19.9
+    assert not stop.grace_is_over
+    clock.now += 0.1
+    assert stop.grace_is_over
+
+
+def test_no_grace_is_over_at_once() -> None:
+    stop = StopSignal(0, FakeClock())
+    stop.request("SIGINT")
+    assert stop.grace_is_over
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_becomes_a_request_and_the_second_one_ends_the_process(number: signal.Signals) -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    stop = StopSignal(20)
+    with listening(stop):
+        os.kill(os.getpid(), number)
+        assert stop.signal == number.name
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_the_handlers_are_put_back_where_the_block_fails() -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyError), listening(StopSignal(20)):
+        raise KeyError
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_a_process_ends_at_the_second_signal() -> None:
+    with subprocess.Popen([sys.executable, "-c", LISTENER], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "SIGTERM\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == -signal.SIGTERM

