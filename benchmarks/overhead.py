@@ -7,7 +7,8 @@ take turns in going first, and the prefix cache is emptied before each, so that 
 the median of bare seconds / job seconds over the pairs. The answers of both sides, the job's as read back from its journal,
 must be equal, and the job's own engine must schedule as `LLM` does where nothing is set.
 
-"own CPU s" is the CPU time of this process, the engine's own process not counted: what a side costs beyond the model.
+"own CPU s" is the CPU time of this process, the engine's own process not counted: what a side costs beyond the model. Other
+work on the machine makes seconds by the wall clock jump, and leaves this figure alone.
 
 Run it from the root of the project, after `make setup`: `python -m benchmarks.overhead`. Exit code 1 where a check fails.
 """
@@ -79,6 +80,7 @@ class Bench:
             max_model_len=engine.max_model_len,
             kv_cache_memory_bytes=engine.kv_cache_memory_bytes,
             enforce_eager=True,
+            use_tqdm_on_load=False,
         )
         self._engine = VllmEngine(self.llm.llm_engine, self._sampling, self._backend.facts)
 
@@ -156,9 +158,13 @@ def measure(bench: Bench, repetitions: int) -> list[tuple[Timed, Timed]]:
 def verdict(pairs: Sequence[tuple[Timed, Timed]], differing: Mapping[str, tuple[object, object]]) -> bool:
     """Print what was found; whether all of it is as wanted."""
     ratio = statistics.median(bare.seconds / job.seconds for job, bare in pairs)
+    fastest_job, fastest_bare = (min(each.seconds for each in side) for side in zip(*pairs, strict=True))
+    more_cpu = statistics.median(job.own_cpu_seconds - bare.own_cpu_seconds for job, bare in pairs)
     first = pairs[0][0]
     same = sum(each.answers == first.answers for pair in pairs for each in pair)
     print(f"\nmedian bare/job {ratio:.3f} (>= {MIN_RATIO}): {'kept' if ratio >= MIN_RATIO else 'MISSED'}")
+    print(f"fastest passes: job {fastest_job:.2f} s, bare {fastest_bare:.2f} s, bare/job {fastest_bare / fastest_job:.3f}")
+    print(f"own CPU: the job takes {more_cpu:.3f} s more, {more_cpu / fastest_job:.2%} of its fastest pass")
     print(f"answers: {same} of {2 * len(pairs)} passes gave the same {len(first.answers)} answers, {first.tokens} tokens")
     for name, (ours, theirs) in differing.items():
         print(f"DIFFERS: {name} is {ours} in the job's own engine, {theirs} in LLM's")

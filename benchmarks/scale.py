@@ -2,7 +2,8 @@
 
 Each size is a real process, `python -m job` with ENGINE=echo, on a dataset made here: reading, prompts, spool, feed loop,
 journal, parquet, card. Then the same command runs again with nothing to do. Peak memory is the kernel's own count for the
-process (ru_maxrss); the seconds by phase are what the job says in its last log line.
+process (ru_maxrss); the seconds by phase are what the job says in its last log line. CPU time a row leaves out what other work
+on the machine does to the wall clock.
 
 Run it from the root of the project: `python -m benchmarks.scale --rows 10000 100000 1000000`. All files lie in a temporary
 folder (in TMPDIR) and are gone at the end. Exit code 1 where a bound below is missed.
@@ -28,15 +29,16 @@ MAX_RERUN_SECONDS = 10.0
 MEGABYTE = 10**6
 
 HEADER = """\
-| rows | seconds | rows/s | generation rows/s | peak MB | journal MB | parquet MB | rerun s | rerun peak MB |
-|---:|---:|---:|---:|---:|---:|---:|---:|---:|"""
+| rows | seconds | rows/s | generation rows/s | CPU us/row | peak MB | journal MB | parquet MB | rerun s | rerun peak MB |
+|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A finished process: seconds by the wall clock, peak resident bytes, and the fields of its last log line."""
+    """A finished process: seconds by the wall clock, CPU seconds, peak resident bytes, and the fields of its last log line."""
 
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
     last: Mapping[str, Any]
 
@@ -60,7 +62,8 @@ class Measured:
         generation = self.rows / self.first.last["seconds_by_phase"]["generation"]
         megabytes = [f"{size / MEGABYTE:.0f}" for size in (self.first.peak_bytes, self.journal_bytes, self.parquet_bytes)]
         again = [f"{self.again.seconds:.1f}", f"{self.again.peak_bytes / MEGABYTE:.0f}"]
-        cells = [f"{self.rows:,}", f"{self.first.seconds:.1f}", f"{self.rate:.0f}", f"{generation:.0f}", *megabytes, *again]
+        rates = [f"{self.rate:.0f}", f"{generation:.0f}", f"{self.first.cpu_seconds / self.rows * 1e6:.0f}"]
+        cells = [f"{self.rows:,}", f"{self.first.seconds:.1f}", *rates, *megabytes, *again]
         return f"| {' | '.join(cells)} |"
 
 
@@ -85,7 +88,7 @@ def run_job(environ: Mapping[str, str], log: Path) -> Run:
     lines = log.read_text(encoding="utf-8").splitlines()
     if process.returncode:
         raise SystemExit(f"the job ended with {process.returncode}: {lines[-1] if lines else 'no log'}")
-    return Run(seconds, usage.ru_maxrss * 1024, json.loads(lines[-1]))
+    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, json.loads(lines[-1]))
 
 
 def measure(rows: int, folder: Path) -> Measured:

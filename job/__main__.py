@@ -62,15 +62,15 @@ def main(environ: MutableMapping[str, str]) -> int:
 
 
 def _run(settings: Settings, environ: MutableMapping[str, str], started: float) -> int:
-    from job import pipeline  # imports what the environment above configures
-
     stop = StopSignal(settings.run.shutdown_grace_seconds)
-    effects = pipeline.Effects(
-        stop=stop,
-        bind_log=lambda **context: logs.bind(environ, **context),
-        bar_on=sys.stderr if sys.stderr.isatty() else None,
-    )
     with listening(stop):
+        from job import pipeline  # imports what the environment above configures
+
+        effects = pipeline.Effects(
+            stop=stop,
+            bind_log=lambda **context: logs.bind(environ, **context),
+            bar_on=sys.stderr if sys.stderr.isatty() else None,
+        )
         summary = pipeline.run(settings, effects)
     log.info(
         "run_finished",

@@ -177,13 +177,14 @@ def _translated(name: str, settings: DataSettings, error: Exception) -> Exceptio
         )
     if "HTTPError" in kinds or "ConnectionError" in kinds:
         return HubUnavailableError(f"{name}: the Hub did not answer; try again later. ({text})")
-    if isinstance(error, OSError) and error.errno is not None and "FileNotFoundError" not in kinds:
-        return OutputError(f"{name}: cannot be written to the cache (HF_HOME): {error}")
+    cause = error.__cause__ or error
+    if isinstance(cause, OSError) and cause.errno is not None and not isinstance(cause, FileNotFoundError):
+        remedy = "Make room there, or set HF_HOME to a folder that can be written."
+        return OutputError(f"{name}: cannot be written to the cache (HF_HOME): {cause}. {remedy}")
     if text.startswith("Unknown split"):
         return DatasetError(f"DATASET_SPLIT={settings.dataset_split}: {text}")
     if "BuilderConfig" in text or "Config name is missing" in text:
         return DatasetError(f"DATASET_CONFIG={settings.dataset_config or ''}: {text}")
-    cause = error.__cause__ or error
     reason = " ".join(str(cause).split())
     if any(words in reason for words in NO_ROWS):
         return DatasetError(f"{name}: split {settings.dataset_split} has no rows. ({reason})")

@@ -37,5 +37,7 @@ def output(tmp_path: Path) -> Path:
 @pytest.fixture
 def three_rows(tmp_path: Path) -> Path:
     """A dataset of three rows with an extra column."""
-    rows = [{"instruction": text, "id": number} for number, text in enumerate(["Say hello.", "Count to three.", "Name a colour."])]
+    rows = [
+        {"instruction": text, "id": number} for number, text in enumerate(["Say hello.", "Count to three.", "Name a colour."])
+    ]
     return write_jsonl(tmp_path / "three.jsonl", rows)

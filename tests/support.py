@@ -83,14 +83,15 @@ class RunningJob:
         return self.until(lambda: next((line for line in self.events if line["event"] == name), None), seconds)
 
     def until(self, look: Callable[[], T | None], seconds: float = 60) -> T:
-        """What `look` finds, as soon as it finds something; the job must not end before."""
+        """What `look` finds, as soon as it finds something; the job must not end without."""
         deadline = time.monotonic() + seconds
-        while (found := look()) is None:
+        while True:
             ended = self.process.poll()
+            if (found := look()) is not None:
+                return found
             assert ended is None, f"the job ended with {ended}: {self.events[-1:]} {self._err.read_text()}"
             assert time.monotonic() < deadline, f"nothing after {seconds} s: {self.events[-1:]}"
             time.sleep(POLL_SECONDS)
-        return found
 
     def end(self, seconds: float = 120) -> Outcome:
         """Wait until it ends by itself."""
@@ -99,9 +100,9 @@ class RunningJob:
 
 
 @contextmanager
-def running(folder: Path, **variables: object) -> Iterator[RunningJob]:
-    """The real job while the block runs; its output is kept in `folder`."""
-    job = RunningJob(folder, JOB, variables)
+def running(folder: Path, variables: Mapping[str, object], command: Sequence[str] = JOB) -> Iterator[RunningJob]:
+    """The real job, or another command, while the block runs; its output is kept in `folder`."""
+    job = RunningJob(folder, command, variables)
     try:
         yield job
     finally:

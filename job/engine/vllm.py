@@ -81,9 +81,7 @@ class VllmBackend:
                 enforce_eager=engine.enforce_eager or current_platform.is_cpu(),
                 disable_log_stats=True,
                 **({"use_tqdm_on_load": False} | engine.engine_args),
-            ).create_engine_config(
-                UsageContext.LLM_CLASS
-            )  # the batch sizes of offline use: without it, 128 rows at once at most
+            ).create_engine_config(UsageContext.LLM_CLASS)  # batches for offline use: without it, at most 128 rows at once
         except Exception as error:
             raise SettingsError([_named(error, self._settings)]) from error
 

@@ -37,13 +37,19 @@ def test_readme_exit_codes_are_those_of_the_errors() -> None:
 def test_error_tree_in_the_docstring_is_the_real_one() -> None:
     drawn = dict(re.findall(r"\+-- (\w+)\s+(\d+)", errors.__doc__ or ""))
     classes = inspect.getmembers(errors, inspect.isclass)
-    real = {name: str(cls.exit_code) for name, cls in classes if issubclass(cls, errors.JobError) and cls is not errors.JobError}
+    real = {
+        name: str(cls.exit_code) for name, cls in classes if issubclass(cls, errors.JobError) and cls is not errors.JobError
+    }
     assert drawn == real
 
 
 def test_readme_defaults_are_those_of_the_settings() -> None:
     settings = Settings.from_env({"MODEL_ID": "m", "DATASET_ID": "d"})
-    shown = {name: str(value) for part in ("data", "prompt", "sampling", "engine", "output") for name, value in getattr(settings, part)}
+    shown = {
+        name: str(value)
+        for part in ("data", "prompt", "sampling", "engine", "output")
+        for name, value in getattr(settings, part)
+    }
     rows = re.findall(r"^\| (`[A-Z_`, ]+) \| ([^|]*) \|", README, re.MULTILINE)
     checked = 0
     for names, defaults in rows:

@@ -47,6 +47,7 @@ SAFE_SECONDS = 1.0
 WINDOW = 16
 DELAY_SECONDS = 0.05
 POLL_SECONDS = 0.0002
+TRANSACTION_SECONDS = 0.0012  # about what one takes
 RUN_SECONDS = 120.0
 HOT = bytes.fromhex("d9d505f920a163d7")  # how a rollback journal begins that SQLite has to roll back
 
@@ -189,11 +190,14 @@ class Campaign:
     def choose(self, reference: Reference, rows_done: int, step: int) -> "_Plan":
         """When to kill the next process of a chain: the share of its work that is left scales the time."""
         seconds = reference.seconds - reference.generation_seconds * rows_done / self._rows
+        moment = MOMENTS[step % len(MOMENTS)]
+        if moment is Moment.TRANSACTION and rows_done == self._rows:
+            moment = Moment.RESULTS  # nothing is left to be written to the journal
         return _Plan(
-            MOMENTS[step % len(MOMENTS)],
+            moment,
             after=self._random.uniform(0, 1.05 * seconds),
-            transactions=self._random.randint(1, 8),
-            pause=self._random.choice([0.0, self._random.uniform(0, 0.003)]),
+            transactions=self._random.randint(1, 5),
+            pause=self._random.uniform(0, TRANSACTION_SECONDS),
             results_pause=self._random.uniform(0, 0.02),
         )
 
@@ -237,9 +241,8 @@ class _Process:
         folder.mkdir(parents=True, exist_ok=True)
         self._output = folder / "results"
         self._out = folder / "stdout"
-        self._popen = subprocess.Popen(
-            command, cwd=ROOT, env=environment(**settings), stdout=self._out.open("wb"), stderr=subprocess.STDOUT
-        )
+        with self._out.open("wb") as out:
+            self._popen = subprocess.Popen(command, cwd=ROOT, env=environment(**settings), stdout=out, stderr=out)
 
     @property
     def said(self) -> str:
@@ -271,16 +274,20 @@ class _Process:
     def _see_transactions(self, wanted: int) -> None:
         """Until a rollback journal has begun so many times, or the process has ended."""
         path: Path | None = None
-        seen, was_there = 0, True
+        seen, was_there = 0, False
         while self._popen.poll() is None:
-            if path is None and (journal := journal_of(self._output)):
-                path = journal.with_name(f"{journal.name}-journal")
-            is_there = path is not None and _size(path) > 0
-            seen += is_there and not was_there
-            if seen >= wanted:
-                return
-            was_there = is_there
-            time.sleep(POLL_SECONDS)
+            if path is None:
+                path = journal_of(self._output)
+                path = path and path.with_name(f"{path.name}-journal")
+            for _ in range(100):  # the last one is not to be slept over: it is there for a millisecond
+                is_there = path is not None and _size(path) > 0
+                seen += is_there and not was_there
+                if seen >= wanted:
+                    return
+                was_there = is_there
+                if path is None or seen < wanted - 1:
+                    time.sleep(POLL_SECONDS)
+                    break
 
     def _see_results(self) -> None:
         """Until something in the folder of the parquet file changes, or the process has ended."""
@@ -317,7 +324,7 @@ class _Chain:
         ledger = self._folder / f"ledger-{self._step}"
         if self._counted:
             settings["LEDGER"] = ledger
-        plan = self._campaign.choose(self._reference, len(self._before), self._step + self._report.chains)
+        plan = self._campaign.choose(self._reference, len(self._before), self._step)
         process = _Process(settings, self._folder, LEDGER_JOB if self._counted else JOB)
         code, killed_at = process.kill_at(plan) if kill else (process.wait(), time.monotonic())
         killed = code == -signal.SIGKILL

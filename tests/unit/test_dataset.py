@@ -17,7 +17,8 @@ from job.records import DataFile, Row, Source
 from tests.support import write_jsonl
 from tests.unit.builders import settings
 
-SCHEMA = pa.schema({"instruction": pa.string(), "id": pa.int64()})
+COLUMNS: dict[str, pa.DataType] = {"instruction": pa.string(), "id": pa.int64()}
+SCHEMA = pa.schema(COLUMNS)
 
 
 def _stream_files(folder: Path, cuts: Sequence[Sequence[int]]) -> tuple[Path, ...]:
@@ -34,7 +35,7 @@ def _stream_files(folder: Path, cuts: Sequence[Sequence[int]]) -> tuple[Path, ..
     return tuple(files)
 
 
-@effort(max_examples=30, deadline=None)
+@effort(max_examples=15, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 1500), max_size=4), min_size=1, max_size=3), st.integers(1, 5000))
 def test_tables_do_not_depend_on_how_the_files_were_cut(cuts: list[list[int]], max_rows: int) -> None:
     rows = min(sum(map(sum, cuts)), max_rows)

@@ -62,7 +62,7 @@ def test_requests_finish_in_the_order_of_their_delays() -> None:
     started = time.monotonic()
     done = _all(_engine(ENGINE_ARGS='{"delay_seconds": 0.1}'), *requests)
     assert [each.position for each in done] == [1, 0, 2]
-    assert 0.15 <= time.monotonic() - started < 1
+    assert 0.15 <= time.monotonic() - started < 5
 
 
 def test_harvest_waits_for_the_first_one_only() -> None:
@@ -100,7 +100,7 @@ def test_echo_is_chosen_by_its_name() -> None:
     assert backend.open().facts["device"] == "none"
 
 
-@effort(max_examples=50, deadline=None)
+@effort(max_examples=25, deadline=None)
 @given(st.text().filter(lambda text: not text.endswith("\0")))
 def test_text_survives_its_tokens(text: str) -> None:
     (ids,) = EchoBackend(settings(ENGINE="echo")).tokenizer().encode([text])

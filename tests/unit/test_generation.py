@@ -65,7 +65,7 @@ def _run(
     return complete, rows
 
 
-@effort(max_examples=60, deadline=None)
+@effort(max_examples=30, deadline=None)
 @given(st.integers(0, 30), st.integers(1, 3), st.integers(1, 12), st.randoms(use_true_random=False))
 def test_every_row_is_assembled_whatever_the_order(count: int, num_samples: int, window: int, chance: random.Random) -> None:
     engine = FakeEngine(window, lambda flying: chance.sample(flying, chance.randint(0, len(flying))))

@@ -76,7 +76,7 @@ def _sql(folder: Path, statement: str) -> None:
         connection.execute(statement)
 
 
-@effort(max_examples=50, deadline=None)
+@effort(max_examples=25, deadline=None)
 @given(st.integers(1, 300).flatmap(lambda rows: st.tuples(st.just(rows), st.sets(st.integers(0, rows - 1)))))
 def test_positions_are_a_set(given_rows: tuple[int, set[int]]) -> None:
     rows, members = given_rows
@@ -105,7 +105,7 @@ def _rows(draw: st.DrawFn) -> list[ResultRow]:
     return rows
 
 
-@effort(max_examples=8, deadline=None)
+@effort(max_examples=6, deadline=None)
 @given(rows=_rows())
 def test_rows_come_back_as_they_were_written(tmp_path_factory: pytest.TempPathFactory, rows: list[ResultRow]) -> None:
     folder = tmp_path_factory.mktemp("journal")
@@ -293,6 +293,16 @@ def test_a_damaged_journal_is_named(tmp_path: Path, cut: bool) -> None:
     half = len(content) // 2
     file.write_bytes(content[:half] if cut else content[:half] + b"\xff" * (len(content) - half))
     with pytest.raises(OutputError, match=f"{file}: the journal is damaged .*: move it away and run again"):
+        _read(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["'{oops'", "'[{}]'", "'[1]'", "NULL"])
+def test_a_row_that_reads_otherwise_than_it_was_written_is_damage(tmp_path: Path, value: str) -> None:
+    _write(tmp_path, answered(0), answered(1))
+    _sql(tmp_path, "DROP TABLE finished")
+    _sql(tmp_path, "CREATE TABLE finished(position, answered, prompt, prompt_tokens, completions)")
+    _sql(tmp_path, f"INSERT INTO finished VALUES (0, 1, 'p', 1, {value})")
+    with pytest.raises(OutputError, match=f"{tmp_path}/journal.sqlite: the journal is damaged .*: move it away"):
         _read(tmp_path)
 
 

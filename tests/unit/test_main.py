@@ -110,7 +110,7 @@ def test_settings_are_logged_with_secrets_masked(capsys: pytest.CaptureFixture[s
 
 
 class _Buggy(dict[str, str]):
-    def items(self) -> ItemsView[str, str]:
+    def items(self) -> ItemsView[str, str]:  # type: ignore[override]
         local_value = "a-local-value"
         raise LookupError(f"a bug near {SECRETS['HF_TOKEN']} of {len(local_value)} letters")
 

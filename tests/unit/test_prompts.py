@@ -31,7 +31,7 @@ def test_the_alpaca_text_is_that_of_the_reference_run() -> None:
     )
 
 
-@effort(max_examples=50, deadline=None)
+@effort(max_examples=30, deadline=None)
 @given(st.text())
 def test_the_alpaca_text_holds_any_instruction_untouched(instruction: str) -> None:
     before, after = ALPACA.split("{instruction}")
@@ -108,7 +108,7 @@ def test_a_jinja_file_that_can_never_work_is_a_settings_error(tmp_path: Path, so
         ("{{ instruction.nothing }}", "has no attribute 'nothing'"),
         ("{{ instruction + 1 }}", "can only concatenate str"),
         ("{{ 1 / 0 }}", "division by zero"),
-        ("{{ 'a' * 10 ** 14 }}", "MemoryError"),
+        ("{{ 'a' * 10 ** 16 }}", "MemoryError"),
         ("{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}", "maximum recursion depth"),
         ("{{ 'é'.encode('ascii') }}", "can't encode"),
     ],
@@ -143,7 +143,7 @@ def test_a_template_that_cannot_be_read_is_a_settings_error(tmp_path: Path, cont
 IDS = st.lists(st.integers(0, 5), max_size=8)
 
 
-@effort(max_examples=100, deadline=None)
+@effort(max_examples=30, deadline=None)
 @given(IDS)
 def test_with_bos_leaves_exactly_one_in_front(ids: list[int]) -> None:
     body = ids[1:] if ids[:1] == [1] else ids

@@ -13,7 +13,8 @@ from job.references import sha256_of
 from job.results import CARD, MANIFEST, Written, check_names, data_path, read_finished, result_columns, tally_of, write_data
 from tests.unit.builders import answered, failed
 
-SOURCE = pa.schema({"instruction": pa.string(), "tags": pa.list_(pa.string())}, metadata={"kept": "yes"})
+METADATA: dict[bytes | str, bytes | str] = {"kept": "yes"}
+SOURCE = pa.schema({"instruction": pa.string(), "tags": pa.list_(pa.string())}, metadata=METADATA)
 PATH = "data/test-00000-of-00001.parquet"
 
 
@@ -26,7 +27,7 @@ def _tables(*sizes: int) -> Iterator[pa.Table]:
 
 
 def _schema(num_samples: int) -> pa.Schema:
-    return pa.schema([*SOURCE, *result_columns(num_samples)], metadata=SOURCE.metadata)
+    return pa.schema([*SOURCE, *result_columns(num_samples)], metadata=METADATA)
 
 
 def _write(folder: Path, rows: Sequence[ResultRow], sizes: Sequence[int], num_samples: int = 1, seed: int = 5) -> Written:
@@ -45,7 +46,7 @@ def test_the_columns_are_lists_where_a_row_has_several_samples() -> None:
 
 
 def test_a_clash_of_names_is_refused_with_the_remedy() -> None:
-    source = pa.schema({"instruction": pa.string(), "answers": pa.string(), "seed": pa.int64(), "id": pa.int64()})
+    source = pa.schema([(name, pa.string()) for name in ("instruction", "answers", "seed", "id")])
     with pytest.raises(DatasetError) as caught:
         check_names(source, ["id"], 1)
     assert str(caught.value) == (
