@@ -22,7 +22,7 @@ def test_configuration_and_env_example_are_those_of_the_settings() -> None:
 
 def test_env_example_names_each_variable_once_and_reads_back_as_the_defaults() -> None:
     lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
-    assigned = [match.groups() for line in lines if (match := re.fullmatch(r"(?:# )?([A-Z_]+)=(.*)", line))]
+    assigned = [(match[1], match[2]) for line in lines if (match := re.fullmatch(r"(?:# )?([A-Z_]+)=(.*)", line))]
     assert [name for name, _ in assigned] == [name for _, name in variables()]
     required = {"MODEL_ID": "m", "DATASET_ID": "d"}
     assert Settings.from_env(dict(assigned) | required) == Settings.from_env(required)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pytest
@@ -28,7 +29,7 @@ def by_transformers(model: Path, questions: list[str], max_new_tokens: int) -> l
 
 
 def test_capital_of_france_is_paris_and_all_answers_are_those_of_transformers(model: Path, greedy_folder: Path) -> None:
-    answers = read_table(greedy_folder)["answers"].to_pylist()
+    answers: list[Any] = read_table(greedy_folder)["answers"].to_pylist()
     assert "Paris" in answers[0]
     assert answers == by_transformers(model, QUESTIONS, max_new_tokens=32)
 

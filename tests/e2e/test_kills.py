@@ -43,8 +43,9 @@ def journalled(output: Path) -> int:
 
 def descendants(pid: int) -> set[int]:
     listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    pairs = [tuple(map(int, line.split())) for line in listed.splitlines()]
-    found, fresh = set(), {pid}
+    pairs = [(int(child), int(parent)) for child, parent in map(str.split, listed.splitlines())]
+    found: set[int] = set()
+    fresh = {pid}
     while fresh:
         fresh = {child for child, parent in pairs if parent in fresh} - found
         found |= fresh
@@ -86,8 +87,9 @@ def test_answers_are_the_same_bytes_when_killed_three_times(settings: dict[str, 
     undisturbed = run_job(**settings, OUTPUT_DIR=tmp_path / "undisturbed")
     assert undisturbed.code == 0, undisturbed.last
     expected = results_folder(tmp_path / "undisturbed")
-    assert [len(answers) for answers in read_table(expected)["answers"].to_pylist()] == [2] * ROWS
-    assert read_table(expected)["finish_reason"].to_pylist()[-1] == ["too_long", "too_long"]
+    rows = read_table(expected).to_pylist()
+    assert [len(row["answers"]) for row in rows] == [2] * ROWS
+    assert rows[-1]["finish_reason"] == ["too_long", "too_long"]
 
     output, chance = tmp_path / "killed", random.Random(7)
     for _ in range(KILLS):
@@ -101,7 +103,14 @@ def test_answers_are_the_same_bytes_when_killed_three_times(settings: dict[str, 
 
 def test_ctrl_c_on_the_group_ends_with_75_and_leaves_no_process(settings: dict[str, object], tmp_path: Path) -> None:
     command = ["setsid", "--wait", "env", *(f"{name}={value}" for name, value in settings.items())]
-    command += [f"OUTPUT_DIR={tmp_path / 'stopped'}", "LOG_FORMAT=json", str(ROOT / ".venv/bin/python"), "-m", "job"]
+    command += [
+        "SHUTDOWN_GRACE_SECONDS=1",
+        f"OUTPUT_DIR={tmp_path / 'stopped'}",
+        "LOG_FORMAT=json",
+        str(ROOT / ".venv/bin/python"),
+        "-m",
+        "job",
+    ]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while journalled(tmp_path / "stopped") < 3:
             assert process.poll() is None
