@@ -47,7 +47,7 @@ SAFE_SECONDS = 1.0
 WINDOW = 16
 DELAY_SECONDS = 0.05
 POLL_SECONDS = 0.0002
-TRANSACTION_SECONDS = 0.0012  # about what one takes
+COMMIT_SECONDS = 0.0005  # about what a commit takes from the sync of its rollback journal on
 RUN_SECONDS = 120.0
 HOT = bytes.fromhex("d9d505f920a163d7")  # how a rollback journal begins that SQLite has to roll back
 
@@ -62,20 +62,31 @@ class Moment(StrEnum):
     RESULTS = "while results are written"
 
 
-# The order of moments in a chain; most of a run's time is generation, so most kills are there.
-MOMENTS = (Moment.TIME, Moment.TRANSACTION, Moment.TIME, Moment.TRANSACTION, Moment.TIME, Moment.RESULTS)
+# The order of moments in a chain. A transaction is the least likely to be hit by chance, and results end the chain soon.
+MOMENTS = (
+    Moment.TRANSACTION,
+    Moment.TIME,
+    Moment.TRANSACTION,
+    Moment.TRANSACTION,
+    Moment.TIME,
+    Moment.TRANSACTION,
+    Moment.RESULTS,
+)
+KILLS_WHEN_DONE = 2  # when all rows are in the journal, so that most kills come before
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The journal as a dead process left it, read from a copy: the next run is to meet it as it is.
 
-    hot: a rollback journal is waiting; torn: the rollback changed the database, so the kill came in the middle of writing it;
-    half_made: other files that were being written.
+    rollback: the content of the rollback journal, empty where no transaction had begun; hot: it was on the disk, so that it
+    has to be rolled back; torn: that changed the database, so the kill came in the middle of writing it; half_made: other
+    files that were being written.
     """
 
     rows: Rows
     sound: bool
+    rollback: bytes
     hot: bool
     torn: bool
     half_made: tuple[str, ...]
@@ -99,6 +110,7 @@ class Report:
     chains: int = 0
     counted_chains: int = 0
     counted_kills: int = 0
+    begun: int = 0
     hot: int = 0
     torn: int = 0
     half_made: Counter[str] = field(default_factory=Counter)
@@ -119,7 +131,8 @@ class Report:
             f"processes started                {self.processes}",
             f"chains                           {self.chains}, {self.counted_chains} of them counted by a ledger",
             f"kills before there were rows     {self.before_journal}",
-            f"kills with a hot journal         {self.hot}",
+            f"kills inside a transaction       {self.begun}",
+            f"  with a hot rollback journal    {self.hot}",
             f"  the database half-written      {self.torn}",
             f"kills with half-made files       {half_made}",
             f"rows answered                    {self.rows}",
@@ -155,7 +168,7 @@ class Campaign:
         self._dataset = write_jsonl(
             folder / "rows.jsonl",
             [
-                {"instruction": f"Tell me about the number {number}. " * (1 + number % 5), "id": number}
+                {"instruction": f"Tell me about the number {number}. " * (1 + number % 5 * 15), "id": number}
                 for number in range(rows)
             ],
         )
@@ -190,14 +203,15 @@ class Campaign:
     def choose(self, reference: Reference, rows_done: int, step: int) -> "_Plan":
         """When to kill the next process of a chain: the share of its work that is left scales the time."""
         seconds = reference.seconds - reference.generation_seconds * rows_done / self._rows
-        moment = MOMENTS[step % len(MOMENTS)]
+        moment = MOMENTS[(step - 1) % len(MOMENTS)]
         if moment is Moment.TRANSACTION and rows_done == self._rows:
             moment = Moment.RESULTS  # nothing is left to be written to the journal
         return _Plan(
             moment,
             after=self._random.uniform(0, 1.05 * seconds),
-            transactions=self._random.randint(1, 5),
-            pause=self._random.uniform(0, TRANSACTION_SECONDS),
+            transactions=self._random.randint(1, 4),
+            hot=self._random.random() < 0.8,
+            pause=self._random.uniform(0, COMMIT_SECONDS),
             results_pause=self._random.uniform(0, 0.02),
         )
 
@@ -225,11 +239,16 @@ class Campaign:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """When exactly to kill: after so many seconds, or so many transactions and a pause, or a pause after results begin."""
+    """When exactly to kill.
+
+    after: seconds from the start; transactions: how many are to be seen; hot: wait until the last one begins to change the
+    database; pause: seconds after that; results_pause: seconds after results begin to be written.
+    """
 
     moment: Moment
     after: float
     transactions: int
+    hot: bool
     pause: float
     results_pause: float
 
@@ -257,7 +276,7 @@ class _Process:
             case Moment.TIME:
                 self._sleep(plan.after)
             case Moment.TRANSACTION:
-                self._see_transactions(plan.transactions)
+                self._see_transactions(plan.transactions, hot=plan.hot)
                 self._sleep(plan.pause)
             case Moment.RESULTS:
                 self._see_results()
@@ -271,8 +290,8 @@ class _Process:
         while self._popen.poll() is None and (left := end - time.monotonic()) > 0:
             time.sleep(min(left, 0.01))
 
-    def _see_transactions(self, wanted: int) -> None:
-        """Until a rollback journal has begun so many times, or the process has ended."""
+    def _see_transactions(self, wanted: int, *, hot: bool) -> None:
+        """Until a rollback journal has begun so many times, and is hot if that is asked for, or the process has ended."""
         path: Path | None = None
         seen, was_there = 0, False
         while self._popen.poll() is None:
@@ -282,7 +301,7 @@ class _Process:
             for _ in range(100):  # the last one is not to be slept over: it is there for a millisecond
                 is_there = path is not None and _size(path) > 0
                 seen += is_there and not was_there
-                if seen >= wanted:
+                if path is not None and seen >= wanted and (not hot or _is_hot(path)):
                     return
                 was_there = is_there
                 if path is None or seen < wanted - 1:
@@ -312,7 +331,9 @@ class _Chain:
         self._reference = reference
         self._counted = counted
         self._before: Rows = {}
+        self._rollback = b""
         self._step = 0
+        self._killed_when_done = 0
         self._lost = 0
         self._finished = 0
 
@@ -320,6 +341,8 @@ class _Chain:
         """Start the run once, perhaps to kill it. Returns whether it is still to be done."""
         self._step += 1
         self._report.processes += 1
+        done = len(self._before) == len(self._reference.journal)
+        kill = kill and not (done and self._killed_when_done == KILLS_WHEN_DONE)
         settings = self._campaign.settings(self._folder, self._samples)
         ledger = self._folder / f"ledger-{self._step}"
         if self._counted:
@@ -333,6 +356,7 @@ class _Chain:
         self._expect("Traceback" not in process.said, f"a traceback: {process.said[-600:]}")
         left = snapshot(self._output, self._folder / "copy")
         if killed:
+            self._killed_when_done += done
             self._count(plan.moment, left)
         self._check_rows(left)
         if self._counted:
@@ -341,7 +365,7 @@ class _Chain:
             generated = json.loads(process.said.splitlines()[-1])["generated_rows"]
             missing = len(self._reference.journal) - len(self._before)
             self._expect(generated == missing, f"generated {generated} rows where {missing} were missing")
-        self._before = left.rows
+        self._before, self._rollback = left.rows, left.rollback
         return killed
 
     def check_results(self) -> None:
@@ -368,8 +392,10 @@ class _Chain:
         report = self._report
         report.kills[moment] += 1
         report.counted_kills += self._counted
-        report.hot += left.hot
-        report.torn += left.torn
+        if left.rollback != self._rollback:  # a process that was killed early leaves what the one before it had left
+            report.begun += bool(left.rollback)
+            report.hot += left.hot
+            report.torn += left.torn
         report.before_journal += not left.rows
         report.half_made.update(left.half_made)
 
@@ -410,7 +436,7 @@ def snapshot(output: Path, scratch: Path) -> Snapshot:
     """What a dead process left behind."""
     journal = journal_of(output)
     if journal is None:
-        return Snapshot({}, sound=True, hot=False, torn=False, half_made=half_made(output))
+        return Snapshot({}, sound=True, rollback=b"", hot=False, torn=False, half_made=half_made(output))
     scratch.mkdir(exist_ok=True)
     rollback = journal.with_name(f"{journal.name}-journal")
     copies = [scratch / path.name for path in (journal, rollback)]
@@ -418,7 +444,7 @@ def snapshot(output: Path, scratch: Path) -> Snapshot:
         copy.unlink(missing_ok=True)
         if path.exists():
             shutil.copyfile(path, copy)
-    hot = copies[1].exists() and copies[1].read_bytes().startswith(HOT)
+    left_over = copies[1].read_bytes() if copies[1].exists() else b""
     as_left = copies[0].read_bytes()
     with closing(sqlite3.connect(copies[0])) as connection:
         try:
@@ -427,7 +453,7 @@ def snapshot(output: Path, scratch: Path) -> Snapshot:
             rows = {row[0]: row[1:] for row in connection.execute("SELECT * FROM finished")} if tables else {}
         except sqlite3.DatabaseError:
             sound, rows = False, {}
-    return Snapshot(rows, sound, hot, copies[0].read_bytes() != as_left, half_made(output))
+    return Snapshot(rows, sound, left_over, left_over.startswith(HOT), copies[0].read_bytes() != as_left, half_made(output))
 
 
 def half_made(output: Path) -> tuple[str, ...]:
@@ -452,6 +478,14 @@ def read_ledger(path: Path, samples: int) -> Work:
         if not left[request[0]]:
             finished[request[0]] = float(when)
     return Work(fed, done, finished)
+
+
+def _is_hot(rollback: Path) -> bool:
+    try:
+        with rollback.open("rb") as file:
+            return file.read(len(HOT)) == HOT
+    except OSError:
+        return False
 
 
 def _size(path: Path) -> int:

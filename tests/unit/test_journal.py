@@ -50,6 +50,12 @@ def _holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
+def _lock_is_free(folder: Path) -> bool:
+    """Whether another process would get the lock."""
+    attempt = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'a'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    return subprocess.run([sys.executable, "-S", "-c", attempt, folder / "lock"], stderr=subprocess.DEVNULL).returncode == 0
+
+
 def _write(folder: Path, *rows: ResultRow) -> None:
     with Journal(folder, IDENTITY) as journal:
         _append(journal, rows)
@@ -216,31 +222,34 @@ def test_a_disk_that_takes_no_more_is_an_output_error_and_keeps_earlier_rows(tmp
     assert _read(tmp_path) == [answered(0, "safe")]
 
 
-def test_a_second_process_is_told_who_holds_the_run(tmp_path: Path) -> None:
+def test_a_second_process_is_told_who_holds_the_run_and_takes_over_when_that_is_killed(tmp_path: Path) -> None:
     folder = tmp_path / "shard"
     with _holder(folder) as other:
-        with pytest.raises(RunLockedError) as caught:
-            Journal(folder, IDENTITY)
-        assert f"{folder} is being worked on by process {other.pid} on {os.uname().nodename}: wait for it" in str(caught.value)
-        with pytest.raises(RunLockedError, match=f"process {other.pid}"):
-            Journal(folder, IDENTITY)
-
-
-def test_the_lock_of_a_killed_process_is_taken_over_with_its_rows(tmp_path: Path) -> None:
-    with _holder(tmp_path) as other:
+        for _ in range(2):
+            with pytest.raises(RunLockedError) as caught:
+                Journal(folder, IDENTITY)
+            assert str(caught.value) == (
+                f"{folder} is being worked on by process {other.pid} on {os.uname().nodename}: "
+                "wait for it to end, then run again."
+            )
         other.send_signal(signal.SIGKILL)
         other.wait()
-        (row,) = _read(tmp_path)
+        (row,) = _read(folder)
     assert row.completions[0].text == "by the other process"
-    assert (tmp_path / "lock").read_text() == f"process {os.getpid()} on {os.uname().nodename}\n"
+    assert (folder / "lock").read_text() == f"process {os.getpid()} on {os.uname().nodename}\n"
+
+
+def test_the_lock_is_held_until_the_journal_is_left(tmp_path: Path) -> None:
+    with Journal(tmp_path, IDENTITY):
+        assert not _lock_is_free(tmp_path)
+    assert _lock_is_free(tmp_path)
 
 
 def test_the_lock_is_free_again_where_the_journal_was_refused(tmp_path: Path) -> None:
-    _write(tmp_path, answered(0))
+    _write(tmp_path)
     with pytest.raises(OutputError):
         Journal(tmp_path, Identity({"model": "two"}))
-    with _holder(tmp_path):
-        pass
+    assert _lock_is_free(tmp_path)
 
 
 def test_the_journal_of_another_run_is_refused(tmp_path: Path) -> None:
@@ -298,7 +307,7 @@ def test_a_damaged_journal_is_named(tmp_path: Path, cut: bool) -> None:
 
 @pytest.mark.parametrize("value", ["'{oops'", "'[{}]'", "'[1]'", "NULL"])
 def test_a_row_that_reads_otherwise_than_it_was_written_is_damage(tmp_path: Path, value: str) -> None:
-    _write(tmp_path, answered(0), answered(1))
+    _write(tmp_path)
     _sql(tmp_path, "DROP TABLE finished")
     _sql(tmp_path, "CREATE TABLE finished(position, answered, prompt, prompt_tokens, completions)")
     _sql(tmp_path, f"INSERT INTO finished VALUES (0, 1, 'p', 1, {value})")

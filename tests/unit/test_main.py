@@ -93,18 +93,15 @@ def test_an_output_folder_that_cannot_be_made_ends_with_73(
     assert "choose another OUTPUT_DIR" in lines[-1]["message"]
 
 
-def test_a_near_miss_is_a_warning_before_anything_else(
-    capsys: pytest.CaptureFixture[str], three_rows: Path, output: Path
-) -> None:
-    code, lines = _run(capsys, DATASET_ID=three_rows, OUTPUT_DIR=output, TEMPRATURE="0.5")
-    assert code == 0
+def test_a_near_miss_is_a_warning_before_anything_else(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    _, lines = _run(capsys, DATASET_ID=tmp_path / "none.jsonl", TEMPRATURE="0.5")
     assert lines[0]["event"] == "unknown_variable"
     assert lines[0]["level"] == "warning"
     assert (lines[0]["variable"], lines[0]["meant"]) == ("TEMPRATURE", "TEMPERATURE")
 
 
-def test_settings_are_logged_with_secrets_masked(capsys: pytest.CaptureFixture[str], three_rows: Path, output: Path) -> None:
-    _, lines = _run(capsys, DATASET_ID=three_rows, OUTPUT_DIR=output, SEED=5)
+def test_settings_are_logged_with_secrets_masked(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    _, lines = _run(capsys, DATASET_ID=tmp_path / "none.jsonl", SEED=5)
     assert lines[0]["event"] == "settings_loaded"
     assert (lines[0]["seed"], lines[0]["hf_token"]) == (5, "**********")
 
@@ -134,7 +131,7 @@ def test_the_libraries_get_defaults_and_a_value_that_is_set_wins(capsys: pytest.
     capsys.readouterr()
 
 
-def test_the_signal_handlers_are_put_back(capsys: pytest.CaptureFixture[str], three_rows: Path, output: Path) -> None:
+def test_the_signal_handlers_are_put_back(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    _run(capsys, DATASET_ID=three_rows, OUTPUT_DIR=output)
+    _run(capsys, DATASET_ID=tmp_path / "none.jsonl")
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
