@@ -14,6 +14,7 @@ from job.settings import Settings, near_misses
 from job.shutdown import StopSignal, listening
 
 log = structlog.get_logger("job")
+summary_log = structlog.get_logger(logs.SUMMARY_LOGGER)
 
 # What other libraries read from the environment when they are imported; a value that is already set wins.
 LIBRARY_DEFAULTS = {
@@ -52,10 +53,12 @@ def main(environ: MutableMapping[str, str]) -> int:
         return _run(settings, environ, started)
     except JobError as error:
         seconds = round(time.monotonic() - started, 1)
-        log.error("run_finished", exit_code=error.exit_code, error=type(error).__name__, message=str(error), seconds=seconds)
+        summary_log.error(
+            "run_finished", exit_code=error.exit_code, error=type(error).__name__, message=str(error), seconds=seconds
+        )
         return error.exit_code
     except Exception:
-        log.exception(
+        summary_log.exception(
             "run_finished", exit_code=1, message="a bug: please report it with this traceback; finished rows are safe"
         )
         return 1
@@ -72,7 +75,7 @@ def _run(settings: Settings, environ: MutableMapping[str, str], started: float) 
             bar_on=sys.stderr if sys.stderr.isatty() else None,
         )
         summary = pipeline.run(settings, effects)
-    log.info(
+    summary_log.info(
         "run_finished",
         exit_code=0,
         rows=summary.tally.rows,

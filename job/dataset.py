@@ -3,6 +3,7 @@
 `datasets` converts whatever it reads into Arrow files once; here they are read as a stream, so memory does not grow with rows.
 """
 
+import glob
 import inspect
 import logging
 from collections.abc import Iterator, Sequence
@@ -122,6 +123,8 @@ def check_files(reference: str) -> Path:
     path = Path(reference).expanduser()
     if not path.exists():
         raise DatasetError(f"DATASET_ID={reference}: no such file or folder.{_neighbours(path)}")
+    if path.is_dir() and glob.has_magic(str(path)):
+        raise DatasetError(f"DATASET_ID={reference}: `datasets` takes *, ? and [ in a folder's path for patterns: rename it.")
     if path.is_file() and path.suffix not in DATA_SUFFIXES:
         raise DatasetError(
             f"DATASET_ID={reference}: {path.suffix or 'no'} suffix; readable are {', '.join(sorted(DATA_SUFFIXES))}."
@@ -134,7 +137,7 @@ def check_files(reference: str) -> Path:
 def _neighbours(path: Path) -> str:
     folder = path.parent
     data = sorted(file.name for file in folder.iterdir() if file.suffix in DATA_SUFFIXES) if folder.is_dir() else []
-    return f" {folder} has: {', '.join(data[:10])}." if data else ""
+    return f" The folder {folder.resolve()} has: {', '.join(data[:10])}." if data else ""
 
 
 def _load(settings: DataSettings, source: Source, token: str | None) -> Any:
@@ -145,14 +148,21 @@ def _load(settings: DataSettings, source: Source, token: str | None) -> Any:
     library_log.handlers.clear()
     library_log.propagate = True
     split = settings.dataset_split
-    if not source.local:
-        arguments: dict[str, Any] = {"path": source.name, "revision": source.commit, "token": token}
-    elif (path := check_files(settings.dataset_id)).is_dir():
-        arguments = {"path": str(path)}
+    if source.local:
+        # `datasets` knows a file again by its time of change; what counts here is its content.
+        cache = Path(datasets.config.HF_DATASETS_CACHE) / "local" / source.commit.removeprefix("sha256:")[:16]
+        arguments: dict[str, Any] = _local_arguments(settings) | {"cache_dir": str(cache)}
     else:
-        options = CSV_OPTIONS if path.suffix == ".csv" else {}
-        arguments = {"path": READERS[path.suffix], "data_files": {split: str(path)}, **options}
+        arguments = {"path": source.name, "revision": source.commit, "token": token}
     return datasets.load_dataset(name=settings.dataset_config, split=split, **arguments)
+
+
+def _local_arguments(settings: DataSettings) -> dict[str, Any]:
+    path = check_files(settings.dataset_id)
+    if path.is_dir():
+        return {"path": str(path)}
+    options = CSV_OPTIONS if path.suffix == ".csv" else {}
+    return {"path": READERS[path.suffix], "data_files": {settings.dataset_split: glob.escape(str(path))}, **options}
 
 
 @contextmanager

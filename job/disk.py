@@ -3,6 +3,7 @@
 import json
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,18 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise OutputError(
             f"{path}: {reason}. Make room or choose another OUTPUT_DIR, then run the same command again."
         ) from error
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder, and a file in it for a moment.
+
+    Raises: OutputError where that fails.
+    """
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x")
+            file.flush()
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -47,7 +47,7 @@ def resolve(kind: Literal["model", "dataset"], repo_id: str, revision: str, toke
         if status in (401, 403):
             raise AccessError(f"{variable}={repo_id}: the Hub refused access ({status}). Check HF_TOKEN.") from error
         raise HubUnavailableError(f"{variable}={repo_id}: the Hub answered {status}; try again later.") from error
-    except (httpx.TransportError, OSError) as error:
+    except (httpx.HTTPError, OSError, ValueError) as error:  # ValueError: a proxy's page where JSON is expected
         raise HubUnavailableError(f"{variable}={repo_id}: the Hub did not answer: {error}. Try again later.") from error
     if info.sha is None:
         raise HubUnavailableError(f"{variable}={repo_id}: the Hub named no commit; try again later.")

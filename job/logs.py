@@ -4,6 +4,7 @@ The engine's processes set their logging up by themselves; `ENGINE_LOGGING` is t
 them to the same formatter here.
 """
 
+import io
 import json
 import logging
 import os
@@ -20,7 +21,10 @@ from structlog.typing import Processor
 ENGINE_LOGGING = Path(__file__).with_name("engine") / "logging.json"
 # How the settings reach the engine's processes: in the environment that they inherit.
 FORMAT_VARIABLE, LEVEL_VARIABLE, CONTEXT_VARIABLE = "JOB_LOG_FORMAT", "JOB_LOG_ENGINE_LEVEL", "JOB_LOG_CONTEXT"
-_TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}")
+SECRET_VARIABLE = "HF_TOKEN"  # noqa: S105 (its name)
+SUMMARY_LOGGER = "job.summary"
+# An access token whoever's it is, and a password in an address.
+_SECRETS = (re.compile(r"hf_[A-Za-z0-9_]{30,}"), re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"))
 
 
 def resolve_format(wanted: str, stream: TextIO) -> str:
@@ -49,10 +53,14 @@ def configure(log_format: str, level: str, environ: MutableMapping[str, str]) ->
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(formatter(log_format))
+    handler.setFormatter(formatter(log_format, secret=environ.get(SECRET_VARIABLE, "").strip()))
+    logging.raiseExceptions = False  # a closed standard output is no reason to write unformatted lines elsewhere
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("job").setLevel(level)
+    logging.getLogger(SUMMARY_LOGGER).setLevel(logging.INFO)  # the last line is always said
     logging.captureWarnings(capture=True)
     if log_format == "console":
         warnings.simplefilter("ignore")
@@ -64,8 +72,8 @@ def bind(environ: MutableMapping[str, str], **context: object) -> None:
     environ[CONTEXT_VARIABLE] = json.dumps(context)
 
 
-def formatter(log_format: str, context: Mapping[str, object] | None = None) -> logging.Formatter:
-    """The one formatter. context: fields for records of other libraries."""
+def formatter(log_format: str, context: Mapping[str, object] | None = None, secret: str = "") -> logging.Formatter:
+    """The one formatter. context: fields for records of other libraries; secret: a text that no line may hold."""
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -85,7 +93,7 @@ def formatter(log_format: str, context: Mapping[str, object] | None = None) -> l
         last = [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=plain)]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[structlog.contextvars.merge_contextvars, add_context],
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last, _redact],
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last, _redacting(secret)],
     )
 
 
@@ -94,10 +102,18 @@ def engine_handler() -> logging.Handler:
     handler = logging.StreamHandler(sys.stdout)
     handler.setLevel(os.environ.get(LEVEL_VARIABLE, "INFO"))
     context = json.loads(os.environ.get(CONTEXT_VARIABLE, "{}"))
-    handler.setFormatter(formatter(os.environ.get(FORMAT_VARIABLE, "json"), context))
+    secret = os.environ.get(SECRET_VARIABLE, "").strip()
+    handler.setFormatter(formatter(os.environ.get(FORMAT_VARIABLE, "json"), context, secret))
     return handler
 
 
-def _redact(_logger: object, _method: str, line: Any) -> str:
-    """Access tokens never reach a line, whoever wrote it and however deep in a value or a traceback."""
-    return _TOKEN.sub("hf_***", line)
+def _redacting(secret: str) -> Processor:
+    """A last step that keeps secrets out of the line, whoever wrote it and however deep in a value or a traceback."""
+    own = [re.compile(re.escape(written)) for written in {secret, json.dumps(secret)[1:-1]} if written]
+
+    def redact(_logger: object, _method: str, line: Any) -> str:
+        for pattern in (*own, *_SECRETS):
+            line = pattern.sub("***", line)
+        return str(line)
+
+    return redact

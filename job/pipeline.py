@@ -14,7 +14,7 @@ from typing import TextIO
 import structlog
 
 from job import card, dataset, generation, hub, manifest, prompts, results
-from job.disk import disk_errors, json_text, write_whole
+from job.disk import check_writable, disk_errors, json_text, write_whole
 from job.engine import choose_backend
 from job.errors import EngineError, FailedRowsError, StoppedError
 from job.journal import Journal, Positions
@@ -68,6 +68,7 @@ def run(settings: Settings, effects: Effects) -> RunSummary:
     Raises: a JobError, with every finished row safe in the journal.
     """
     account = _Account(effects.clock)
+    check_writable(settings.output.output_dir.expanduser())
     with account.phase("plan"):
         plan = make_plan(settings, effects.resolve, effects.choose_backend)
     effects.bind_log(run_id=plan.identity.short, model=base_name(plan.model.name), shard=f"{SHARD}/{SHARDS}")
@@ -80,8 +81,8 @@ def run(settings: Settings, effects: Effects) -> RunSummary:
         if done.count < plan.rows.rows:
             _answer(plan, journal, done, effects, account)
         tally = _write_results(plan, journal, account)
-        _point_to_latest(plan.folder)
     _check_failed_rows(plan, tally)
+    _point_to_latest(plan.folder)
     return RunSummary(plan.model.name, plan.folder, tally, account.generated, account.seconds)
 
 
@@ -92,7 +93,7 @@ def _answer(plan: Plan, journal: Journal, done: Positions, effects: Effects, acc
         with account.phase("prompts"):
             tokenizer = plan.backend.tokenizer()
             max_model_len = plan.settings.engine.max_model_len
-            spool.write(prompts.prepare(_pending(plan, done), plan.template, tokenizer, max_model_len))
+            spool.write(prompts.prepare(_pending(plan, done, effects.stop), plan.template, tokenizer, max_model_len))
         _check_unanswerable(plan, spool)
         log.info("preflight_passed", rows_pending=spool.rows, rows_failed=spool.failures)
         if spool.failures:
@@ -101,8 +102,19 @@ def _answer(plan: Plan, journal: Journal, done: Positions, effects: Effects, acc
             _answer_spooled(plan, journal, spool, done.count + spool.failures, effects, account)
 
 
-def _pending(plan: Plan, done: Positions) -> Iterator[Row]:
-    return (row for row in plan.rows.select(plan.template.columns) if row.position not in done)
+def _pending(plan: Plan, done: Positions, stop: Stop) -> Iterator[Row]:
+    for row in plan.rows.select(plan.template.columns):
+        if stop.signal:
+            raise _stopped(plan, stop, done.count)
+        if row.position not in done:
+            yield row
+
+
+def _stopped(plan: Plan, stop: Stop, rows_done: int) -> StoppedError:
+    return StoppedError(
+        f"stopped by {stop.signal}: {rows_done} of {plan.rows.rows} rows are safe in {plan.folder}. "
+        f"Run the same command again to go on."
+    )
 
 
 def _check_unanswerable(plan: Plan, spool: Spool) -> None:
@@ -111,7 +123,7 @@ def _check_unanswerable(plan: Plan, spool: Spool) -> None:
     if spool.failures > allowed:
         shown = "; ".join(f"row {prompt.position}: {_reason(prompt)}" for prompt in spool.first_failures)
         raise FailedRowsError(
-            f"{spool.failures} of {plan.rows.rows} rows cannot be answered, MAX_FAILED_ROWS={allowed} allows fewer. {shown}. "
+            f"{spool.failures} of {plan.rows.rows} rows cannot be answered, and MAX_FAILED_ROWS={allowed}. {shown}. "
             f"Mend them, or set MAX_FAILED_ROWS={spool.failures} to record them as failed and answer the others."
         )
 
@@ -120,7 +132,7 @@ def _check_failed_rows(plan: Plan, tally: Tally) -> None:
     allowed = plan.settings.output.max_failed_rows
     if tally.failed_rows > allowed:
         raise FailedRowsError(
-            f"{tally.failed_rows} of {tally.rows} rows have no answer, MAX_FAILED_ROWS={allowed} allows fewer. "
+            f"{tally.failed_rows} of {tally.rows} rows have no answer, and MAX_FAILED_ROWS={allowed}. "
             f"The others are safe in {plan.folder}; the same command tries only the failed ones again."
         )
 
@@ -146,14 +158,12 @@ def _answer_spooled(plan: Plan, journal: Journal, spool: Spool, finished: int, e
             raise
         complete = False  # the signal reached the engine too
     if not complete:
-        raise StoppedError(
-            f"stopped by {effects.stop.signal}: {finished + account.generated} of {plan.rows.rows} rows are safe in "
-            f"{plan.folder}. Run the same command again to go on."
-        )
+        raise _stopped(plan, effects.stop, finished + account.generated)
 
 
 def _generate(plan: Plan, journal: Journal, spool: Spool, finished: int, effects: Effects, account: _Account) -> bool:
     """Whether all prompts were answered, rather than the run stopped."""
+    log.info("engine_starting", rows_pending=spool.rows - spool.failures)
     with account.phase("engine_start"):
         engine = plan.backend.open()
     # The journal's writer comes after the engine: a fork must copy neither its thread nor its connection.
@@ -215,7 +225,7 @@ def _engine_facts(folder: Path) -> Mapping[str, object]:
     """What the engine said of itself when it last started for this run; empty where no row needed it."""
     try:
         facts: Mapping[str, object] = json.loads((folder / ENGINE_FACTS).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return {}
     return facts
 

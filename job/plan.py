@@ -46,21 +46,44 @@ def make_plan(settings: Settings, resolve: Resolve, choose_backend: ChooseBacken
     Raises: a JobError that names the variable.
     """
     token = settings.hub.hf_token.get_secret_value() if settings.hub.hf_token else None
-    model = _model(settings, resolve, token)
-    backend = choose_backend(settings, model)
+    _check_paths(settings)
     data = _data(settings, resolve, token)
-    log.info(
-        "commits_resolved", model_id=model.name, model_commit=model.commit, dataset_id=data.name, dataset_commit=data.commit
-    )
     rows = dataset.open_rows(settings.data, data, token)
     log.info("dataset_loaded", rows=rows.rows, columns=rows.schema.names)
     results.check_names(rows.schema, settings.data.drop_columns, settings.sampling.num_samples)
-    if settings.prompt.prompt_template in ("alpaca", "chat"):
+    if settings.prompt.prompt_template in prompts.BUILT_IN:
         dataset.check_instruction_column(settings.data, rows.schema)
     template = prompts.open_template(settings.prompt, settings.data.instruction_column, rows.schema.names)
+    model = _model(settings, resolve, token)  # last: a large model takes a while to be read for its digest
+    backend = choose_backend(settings, model)
+    log.info(
+        "commits_resolved",
+        model_id=model.name,
+        model_commit=model.commit,
+        dataset_id=data.name,
+        dataset_commit=data.commit,
+    )
     identity = describe(settings, model, data, template.facts, backend.facts)
     folder = settings.output.output_dir.expanduser() / base_name(model.name) / identity.short
     return Plan(settings, backend, model, data, rows, template, identity, folder)
+
+
+def _check_paths(settings: Settings) -> None:
+    """What can be told without reading any content: are the files there?"""
+    if is_local(settings.data.dataset_id):
+        dataset.check_files(settings.data.dataset_id)
+    if settings.prompt.prompt_template not in prompts.BUILT_IN:
+        prompts.read_template(Path(settings.prompt.prompt_template))
+    if settings.engine.engine != "echo" and is_local(settings.model.model_id):
+        _check_model_folder(settings.model.model_id)
+
+
+def _check_model_folder(reference: str) -> Path:
+    path = Path(reference).expanduser()
+    if not path.is_dir():
+        message = "no such folder: give the folder that holds config.json and the weights, or a Hub id"
+        raise SettingsError([Problem("MODEL_ID", reference, message)])
+    return path
 
 
 def _model(settings: Settings, resolve: Resolve, token: str | None) -> Source:
@@ -69,11 +92,7 @@ def _model(settings: Settings, resolve: Resolve, token: str | None) -> Source:
         return Source(reference, "none", local=False)
     if not is_local(reference):
         return resolve("model", reference, settings.model.model_revision, token)
-    path = Path(reference).expanduser()
-    if not path.is_dir():
-        message = "no such folder: give the folder that holds config.json and the weights, or a Hub id"
-        raise SettingsError([Problem("MODEL_ID", reference, message)])
-    return _local_source("MODEL_ID", path)
+    return _local_source("MODEL_ID", _check_model_folder(reference))
 
 
 def _data(settings: Settings, resolve: Resolve, token: str | None) -> Source:

@@ -1,6 +1,8 @@
 """Row -> prompt text -> token ids. Text is never cut and never stripped; a prompt that does not fit is a failure of its row."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date, time
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +21,7 @@ ALPACA = (
     "### Instruction:\n{instruction}\n\n### Response:\n"
 )
 BATCH_ROWS = 512
+BUILT_IN = ("alpaca", "chat")
 _RENDER_ERRORS = (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError)
 
 
@@ -67,9 +70,9 @@ class JinjaTemplate:
     """A Jinja file that sees the row's columns; printing a null is an error of the row."""
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        source = _read(path)
+        source = read_template(path)
         environment = ImmutableSandboxedEnvironment(
-            undefined=jinja2.StrictUndefined, keep_trailing_newline=True, finalize=_refuse_null, autoescape=False
+            undefined=jinja2.StrictUndefined, keep_trailing_newline=True, finalize=_printable, autoescape=False
         )
         for name in ("lipsum", *columns):  # chance has no place in a prompt, and a column comes before a function of its name
             environment.globals.pop(name, None)
@@ -133,9 +136,11 @@ def _fitted(position: int, text: str, token_ids: Sequence[int], max_model_len: i
 
 def _rendered(row: Row, template: Template, tokenizer: Tokenizer) -> str | Failure:
     try:
-        return template.render(row.columns, tokenizer)
+        text = template.render(row.columns, tokenizer)
+        text.encode()  # a lone surrogate, such as a template can write, is no text
     except ValueError as error:
         return Failure("error", str(error))
+    return text
 
 
 def _text(row: Mapping[str, object], column: str) -> str:
@@ -145,15 +150,19 @@ def _text(row: Mapping[str, object], column: str) -> str:
     return value
 
 
-def _refuse_null(value: object) -> object:
+def _printable(value: object) -> object:
+    """What a template may print: values of columns. Python's own objects print an address, another one in each process."""
     if value is None:
         raise ValueError("the template prints a null")
+    if not isinstance(value, str | int | float | Decimal | date | time | list | dict | jinja2.Undefined):
+        raise ValueError(f"the template prints a {type(value).__name__}, which is no value of a column")
     return value
 
 
-def _read(path: Path) -> str:
+def read_template(path: Path) -> str:
+    """The text of a Jinja file. Raises: SettingsError where it cannot be read."""
     try:
-        return path.expanduser().read_text(encoding="utf-8")
+        return path.expanduser().read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise _template_problem(path, f"is neither alpaca nor chat, and cannot be read as a Jinja file: {error}") from error
 

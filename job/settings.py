@@ -19,6 +19,7 @@ from job.errors import Problem, SettingsError
 
 # Read by the loop over models, so never a near-miss of a name of ours.
 OTHER_KNOWN_NAMES = ("MODEL_IDS",)
+_PATHS = frozenset({"MODEL_ID", "DATASET_ID", "PROMPT_TEMPLATE", "OUTPUT_DIR"})
 
 
 def _words(value: object) -> object:
@@ -40,6 +41,14 @@ def _split_name(value: str) -> str:
     if not re.fullmatch(r"\w+(\.\w+)*", value):
         raise ValueError("is not the name of a split; for the first rows of a split use MAX_ROWS")
     return value
+
+
+def _access_token(value: object) -> object:
+    """The token without the line end that it has when it comes from a file."""
+    token = value.strip() if isinstance(value, str) else value
+    if isinstance(token, str) and not re.fullmatch(r"[!-~]+", token):
+        raise ValueError("holds a space or a character that no access token has")
+    return token
 
 
 def _json_object(value: object) -> object:
@@ -124,7 +133,9 @@ class PromptSettings(_Audience):
 class SamplingSettings(_Audience):
     title = "Sampling"
 
-    temperature: float = Field(0.8, ge=0, le=2, description="0 is greedy: always the likeliest token.")
+    temperature: Annotated[float, AfterValidator(abs)] = Field(
+        0.8, ge=0, le=2, description="0 is greedy: always the likeliest token."
+    )
     top_p: float = Field(
         0.95, gt=0, le=1, description="Draw from the likeliest tokens that hold this share of the probability."
     )
@@ -181,7 +192,7 @@ class OutputSettings(_Audience):
 class HubSettings(_Audience):
     title = "Hub"
 
-    hf_token: SecretStr | None = Field(
+    hf_token: Annotated[SecretStr | None, BeforeValidator(_access_token)] = Field(
         None, description="Access token of the Hugging Face Hub, for private and gated repositories."
     )
     # The Hub's own libraries read these two from the environment; they are here to be documented and checked.
@@ -222,7 +233,9 @@ class Settings:
 
         Raises: SettingsError with all problems at once.
         """
-        problems: list[Problem] = []
+        problems = list(_unreadable(environ))
+        if problems:
+            raise SettingsError(problems)
         parts: dict[str, Any] = {}
         for name, audience in audiences().items():
             try:
@@ -264,6 +277,20 @@ def near_misses(environ: Mapping[str, str]) -> dict[str, str]:
     return misses
 
 
+def _unreadable(environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Variables whose bytes are no text, or whose path begins in the home of a user that does not exist."""
+    for _, name in variables():
+        value = environ.get(name, "")
+        try:
+            value.encode()
+            if name in _PATHS:
+                Path(value).expanduser()
+        except UnicodeEncodeError:
+            yield Problem(name, None, "is not UTF-8")
+        except RuntimeError as error:
+            yield Problem(name, value, str(error))
+
+
 def _problems(audience: type[_Audience], environ: Mapping[str, str], error: ValidationError) -> Iterator[Problem]:
     for detail in error.errors(include_input=False, include_url=False):
         name = str(detail["loc"][0])
@@ -272,7 +299,7 @@ def _problems(audience: type[_Audience], environ: Mapping[str, str], error: Vali
         if detail["type"] == "missing":
             yield Problem(variable, None, f"is required. {field.description}")
         else:
-            secret = field.annotation is not None and "Secret" in str(field.annotation)
+            secret = "Secret" in str(field.annotation) or "token" in environ[variable].lower()
             value = None if secret else environ[variable]
             message = re.sub(r"^(Value error, |Input )", "", detail["msg"])
             yield Problem(variable, value, f"{message}. {field.description}")
@@ -297,6 +324,11 @@ def _contradictions(parts: Mapping[str, Any]) -> Iterator[Problem]:
     engine: EngineSettings | None = parts.get("engine")
     if prompt and prompt.system_prompt is not None and prompt.prompt_template != "chat":
         yield Problem("SYSTEM_PROMPT", prompt.system_prompt, "is used with PROMPT_TEMPLATE=chat only: set that, or unset this")
+    sampling: SamplingSettings | None = parts.get("sampling")
+    if sampling and sampling.num_samples > 1 and sampling.temperature == 0:
+        yield Problem(
+            "NUM_SAMPLES", str(sampling.num_samples), "gives the same answer each time with TEMPERATURE=0: raise that"
+        )
     for name, value in engine.engine_args.items() if engine else ():
         if named := _NAMED_ENGINE_ARGS.get(name):
             given = None if named == "HF_TOKEN" else json.dumps({name: value})

@@ -1,6 +1,7 @@
 """The model's tokenizer, from its folder or from the Hub: all of the model that prompts need, without any weights."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import jinja2
@@ -9,7 +10,7 @@ from job.errors import Problem, SettingsError
 
 # Some chat templates print today's date. An answer must not depend on the day it was made on: this is the day that the
 # Llama 3.1 template prints by itself.
-FIXED_DATE = "26 Jul 2024"
+FIXED_DATE = datetime(2024, 7, 26)  # noqa: DTZ001 (templates print the date alone)
 
 
 class ModelTokenizer:
@@ -37,10 +38,10 @@ class ModelTokenizer:
                 list(messages),
                 tokenize=False,
                 add_generation_prompt=True,
-                date_string=FIXED_DATE,
-                strftime_now=lambda _format: FIXED_DATE,
+                date_string=FIXED_DATE.strftime("%d %b %Y"),
+                strftime_now=FIXED_DATE.strftime,
             )
-        except jinja2.TemplateError as error:
+        except (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError) as error:
             raise ValueError(f"the chat template refuses the messages: {error}") from error
         return text
 

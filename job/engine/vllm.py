@@ -5,6 +5,7 @@ answered, so no batch is waited for.
 """
 
 import logging
+import threading
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 # Requests in flight, in multiples of what the engine works on at once: enough for it never to wait for the next one.
 _WINDOW_FACTOR = 2
+_WATCH_SECONDS = 0.5
 _log = logging.getLogger(__name__)
 
 
@@ -114,6 +116,8 @@ class VllmEngine:
         self._params = SamplingParams
         self._tokens_input = tokens_input
         self._refused: list[Completion] = []
+        self._closed = threading.Event()
+        threading.Thread(target=self._wake_when_dead, name="engine-watch", daemon=True).start()
         self.window = _WINDOW_FACTOR * engine.vllm_config.scheduler_config.max_num_seqs
         self.facts = {**facts, **_effective(engine.vllm_config)}
 
@@ -121,7 +125,18 @@ class VllmEngine:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._closed.set()
         self._engine.engine_core.shutdown()
+
+    def _wake_when_dead(self) -> None:
+        """vLLM 0.32 notices the death of its core, but leaves `step` waiting for an output that will never come."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        core: Any = self._engine.engine_core
+        while not self._closed.wait(_WATCH_SECONDS):
+            if core.resources.engine_dead:
+                core.outputs_queue.put_nowait(EngineDeadError())
+                return
 
     def feed(self, request: Request) -> None:
         from vllm.v1.engine.exceptions import EngineDeadError

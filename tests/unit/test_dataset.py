@@ -144,7 +144,9 @@ def test_a_missing_file_is_refused_with_its_neighbours(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(DatasetError) as caught:
         check_files(str(tmp_path / "row.jsonl"))
-    assert str(caught.value) == f"DATASET_ID={tmp_path}/row.jsonl: no such file or folder. {tmp_path} has: rows.jsonl."
+    assert (
+        str(caught.value) == f"DATASET_ID={tmp_path}/row.jsonl: no such file or folder. The folder {tmp_path} has: rows.jsonl."
+    )
 
 
 @pytest.mark.parametrize(
@@ -243,3 +245,25 @@ def test_the_dataset_info_adds_the_files_up() -> None:
     assert info["download_size"] == 300
     assert info["dataset_size"] == 3000
     assert info["features"] == [{"name": "instruction", "dtype": "string"}, {"name": "id", "dtype": "int64"}]
+
+
+def test_a_file_that_changed_within_its_time_of_change_is_read_anew(tmp_path: Path) -> None:
+    def instructions(text: str) -> list[object]:
+        file = write_jsonl(tmp_path / "rows.jsonl", [{"instruction": text}])
+        os.utime(file, (1_700_000_000, 1_700_000_000))
+        source = Source(str(file), f"sha256:{content_digest(file)}", local=True)
+        rows = open_rows(DataSettings.from_env({"DATASET_ID": str(file)}), source)
+        return [row.columns["instruction"] for row in rows.select(["instruction"])]
+
+    assert instructions("AAA") == ["AAA"]
+    assert instructions("BBB") == ["BBB"]
+
+
+def test_a_path_with_characters_of_a_pattern_is_that_file_alone(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "g1.jsonl", [{"instruction": "wrong"}])
+    file = write_jsonl(tmp_path / "g[1].jsonl", [{"instruction": "right"}])
+    rows = open_rows(DataSettings.from_env({"DATASET_ID": str(file)}), Source(str(file), "sha256:" + "0" * 64, local=True))
+    assert [row.columns["instruction"] for row in rows.select(["instruction"])] == ["right"]
+    (tmp_path / "d[1]").mkdir()
+    with pytest.raises(DatasetError, match="rename it"):
+        check_files(str(tmp_path / "d[1]"))

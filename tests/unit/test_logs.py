@@ -11,7 +11,7 @@ import structlog
 
 from job import logs
 
-TOKEN = "hf_abcdefghijklmnop"
+TOKEN = "hf_abcdefghijklmnopqrstuvwxyzABCDEF"
 
 
 class _Terminal(io.StringIO):
@@ -107,7 +107,7 @@ def test_tokens_are_redacted_wherever_they_are(capsys: pytest.CaptureFixture[str
         logging.getLogger("other").exception("failed")
     out = capsys.readouterr().out
     assert TOKEN not in out
-    assert out.count("hf_***") >= 7
+    assert out.count("***") >= 7
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
@@ -119,7 +119,7 @@ def test_a_traceback_has_no_local_values(capsys: pytest.CaptureFixture[str], log
         structlog.get_logger("job").exception("failed")
         logging.getLogger("other").exception("failed")
     out = capsys.readouterr().out
-    assert out.count("RuntimeError: with hf_*** and 13 letters") == 2
+    assert out.count("RuntimeError: with *** and 13 letters") == 2
     assert out.count("in _fail") == 2
     assert "a-local-value" not in out
 
@@ -176,4 +176,4 @@ def test_the_engines_records_have_the_same_shape(capsys: pytest.CaptureFixture[s
         logging.getLogger("vllm").handlers.clear()
     (line,) = _lines(capsys)
     del line["timestamp"]
-    assert line == {"event": "loaded hf_***", "level": "info", "logger": "vllm.worker", "run_id": "abc"}
+    assert line == {"event": "loaded ***", "level": "info", "logger": "vllm.worker", "run_id": "abc"}

@@ -11,7 +11,7 @@ import pytest
 from job.__main__ import LIBRARY_DEFAULTS, main
 from tests.support import ECHO, read_table, results_folder
 
-SECRETS = {"HF_TOKEN": "hf_abcdefghijklmnop"}
+SECRETS = {"HF_TOKEN": "hf_abcdefghijklmnopqrstuvwxyzABCDEF"}
 
 
 def _run(capsys: pytest.CaptureFixture[str], **variables: object) -> tuple[int, list[dict[str, Any]]]:
@@ -37,9 +37,10 @@ def test_a_run_that_answers_every_row_ends_with_zero(
     assert read_table(results_folder(output))["finish_reason"].to_pylist() == ["stop"] * 3
     assert [line["event"] for line in lines if line["logger"].startswith("job")] == [
         "settings_loaded",
-        "commits_resolved",
         "dataset_loaded",
+        "commits_resolved",
         "preflight_passed",
+        "engine_starting",
         "engine_ready",
         "progress",
         "results_written",
@@ -81,7 +82,7 @@ def test_too_many_failed_rows_end_with_65(capsys: pytest.CaptureFixture[str], th
     code, lines = _run(capsys, **failing)
     assert code == 65
     assert lines[-1]["error"] == "FailedRowsError"
-    assert "1 of 3 rows have no answer, MAX_FAILED_ROWS=0 allows fewer" in lines[-1]["message"]
+    assert "1 of 3 rows have no answer, and MAX_FAILED_ROWS=0" in lines[-1]["message"]
     assert _run(capsys, **failing, MAX_FAILED_ROWS=1)[0] == 0
 
 
@@ -118,7 +119,7 @@ def test_a_bug_ends_with_one_and_a_traceback_without_local_values(capsys: pytest
     line = json.loads(out)
     assert code == 1
     assert (line["event"], line["exit_code"]) == ("run_finished", 1)
-    assert "LookupError: a bug near hf_*** of 13 letters" in line["exception"]
+    assert "LookupError: a bug near *** of 13 letters" in line["exception"]
     assert "please report it" in line["message"]
     assert "a-local-value" not in out
 

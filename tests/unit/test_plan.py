@@ -84,7 +84,7 @@ def test_the_dataset_is_looked_up_where_it_is_on_the_hub() -> None:
 
     with pytest.raises(FoundError):
         make_plan(settings(DATASET_REVISION="v3"), resolve, _backend)
-    assert hub.asked == [("model", "org/model", "main", None), ("dataset", "org/data", "v3", None)]
+    assert hub.asked == [("dataset", "org/data", "v3", None)]
 
 
 def test_the_echo_engine_needs_no_model(three_rows: Path) -> None:
@@ -149,6 +149,7 @@ def test_commits_and_columns_are_logged_as_they_are_found(three_rows: Path) -> N
     with capture_logs() as logs:
         plan = _plan(three_rows)
     assert logs == [
+        {"event": "dataset_loaded", "log_level": "info", "rows": 3, "columns": ["instruction", "id"]},
         {
             "event": "commits_resolved",
             "log_level": "info",
@@ -157,5 +158,4 @@ def test_commits_and_columns_are_logged_as_they_are_found(three_rows: Path) -> N
             "dataset_id": str(three_rows),
             "dataset_commit": plan.data.commit,
         },
-        {"event": "dataset_loaded", "log_level": "info", "rows": 3, "columns": ["instruction", "id"]},
     ]

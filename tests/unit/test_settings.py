@@ -314,3 +314,28 @@ def test_arbitrary_values_are_settings_or_a_settings_error(environ: dict[str, st
     assert {problem.variable for problem in found} <= set(environ) | set(REQUIRED)
     assert all(problem.message for problem in found)
     assert found or (environ["MODEL_ID"] and environ["DATASET_ID"])
+
+
+def test_a_token_from_a_file_loses_its_line_end_and_a_broken_one_is_refused_without_being_shown() -> None:
+    environ = {"MODEL_ID": "m", "DATASET_ID": "d"}
+    token = Settings.from_env(environ | {"HF_TOKEN": "hf_secret\n"}).hub.hf_token
+    assert token is not None
+    assert token.get_secret_value() == "hf_secret"
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env(environ | {"HF_TOKEN": "hf_se cret"})
+    assert "HF_TOKEN: holds a space" in str(caught.value)
+    assert "cret" not in str(caught.value).replace("secret", "")
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"MODEL_ID": "m\udcff"}, "MODEL_ID: is not UTF-8"),
+        ({"OUTPUT_DIR": "~nosuchuser/results"}, "OUTPUT_DIR='~nosuchuser/results': "),
+        ({"NUM_SAMPLES": "2", "TEMPERATURE": "0"}, "NUM_SAMPLES='2': gives the same answer each time"),
+    ],
+)
+def test_values_that_could_only_fail_later_are_refused(variables: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({"MODEL_ID": "m", "DATASET_ID": "d"} | variables)
+    assert message in str(caught.value)
