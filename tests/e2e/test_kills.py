@@ -122,3 +122,21 @@ def test_ctrl_c_on_the_group_ends_with_75_and_leaves_no_process(settings: dict[s
     assert process.returncode == 75, out[-1500:]
     assert "rows are safe" in out.splitlines()[-1]
     assert not alive(family)
+
+
+def test_engine_that_is_killed_ends_the_run_with_70_in_seconds(settings: dict[str, object], tmp_path: Path) -> None:
+    with start_job(**settings, OUTPUT_DIR=tmp_path / "dead") as process:
+        while journalled(tmp_path / "dead") < 2:
+            assert process.poll() is None
+            time.sleep(0.02)
+        family = descendants(process.pid)
+        cores = [pid for pid in family if "EngineCore" in Path(f"/proc/{pid}/cmdline").read_text()]
+        killed_at = time.monotonic()
+        for pid in cores:
+            os.kill(pid, signal.SIGKILL)
+        out, _ = process.communicate(timeout=60)
+    assert cores
+    assert process.returncode == 70, out[-1500:]
+    assert time.monotonic() - killed_at < 15
+    assert "vLLM died" in out.splitlines()[-1]
+    assert not alive(family)

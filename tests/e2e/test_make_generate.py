@@ -1,12 +1,14 @@
 """`make generate`, as a person runs it."""
 
 import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT, read_table
+from tests.support import ROOT, environment, read_table, write_jsonl
 
 pytestmark = [pytest.mark.slow]
 QUICK = {"ENGINE": "echo"}
@@ -47,3 +49,21 @@ def test_failure_keeps_its_exit_code(output: Path) -> None:
     done = make_generate(**QUICK, DATASET_ID="missing.jsonl", OUTPUT_DIR=output)
     assert "Error 65" in done.stderr
     assert "no such file or folder" in done.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_lets_the_job_end_as_it_promises(number: signal.Signals, tmp_path: Path, output: Path) -> None:
+    """As a terminal does it: Ctrl-C goes to the whole group, SIGTERM to the script."""
+    rows = write_jsonl(tmp_path / "many.jsonl", [{"instruction": f"Say {n}."} for n in range(400)])
+    slow = {"ENGINE_ARGS": '{"delay_seconds": 0.2, "window": 4}', "SHUTDOWN_GRACE_SECONDS": "1", "LOG_FORMAT": "json"}
+    environ = environment(**QUICK, DATASET_ID=rows, OUTPUT_DIR=output, **slow)
+    command = [sys.executable, "scripts/generate"]
+    with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True, start_new_session=True) as script:
+        assert script.stdout is not None
+        for line in script.stdout:
+            if '"engine_ready"' in line:
+                break
+        (os.killpg if number is signal.SIGINT else os.kill)(script.pid, number)
+        last = script.stdout.read().splitlines()[-1]
+    assert script.returncode == 75
+    assert "rows are safe" in last

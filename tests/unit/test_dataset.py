@@ -1,3 +1,4 @@
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from job import dataset
 from job.dataset import CHUNK_ROWS, SourceRows, check_files, check_instruction_column, open_rows
 from job.errors import AccessError, DatasetError, HubUnavailableError, JobError, OutputError
 from job.records import DataFile, Row, Source
+from job.references import content_digest
+from job.settings import DataSettings
 from tests.support import write_jsonl
 from tests.unit.builders import settings
 
