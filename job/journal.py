@@ -136,6 +136,7 @@ class JournalWriter:
         self._path = path
         self._queue: queue.Queue[ResultRow | None] = queue.Queue(_QUEUE_ROWS)
         self._error: Exception | None = None
+        self._closing = threading.Event()
         self.safe_rows = 0
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
 
@@ -145,6 +146,8 @@ class JournalWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Wait until every row is on disk. An error of the disk is raised, unless another is on its way already."""
+        self._closing.set()  # nothing is waited for any more
+        self._closing.set()
         self._queue.put(None)
         self._thread.join()
         if error is None:
@@ -179,7 +182,7 @@ class JournalWriter:
         if first is None:
             return []
         rows = [first]
-        threading.Event().wait(GATHER_SECONDS)
+        self._closing.wait(GATHER_SECONDS)
         while not self._queue.empty():
             row = self._queue.get()
             if row is None:
