@@ -87,9 +87,11 @@ class Bench:
     def __init__(self, plan: Plan) -> None:
         from vllm import LLM
 
+        if not isinstance(plan.backend, VllmBackend):
+            raise TypeError(f"not vLLM: {plan.backend}")
         self._plan = plan
         engine = plan.settings.engine
-        self._backend = VllmBackend(plan.settings, plan.model)
+        self._backend = plan.backend
         tokenizer = self._backend.tokenizer()
         rows = plan.rows.select(plan.template.columns)
         made = prompts.prepare(rows, plan.template, tokenizer, engine.max_model_len)
@@ -108,7 +110,7 @@ class Bench:
 
     def differing_settings(self) -> dict[str, tuple[object, object]]:
         """What the job's own engine would schedule otherwise than `LLM` does, as (job, bare): one engine would hide it."""
-        ours = self._backend._engine_config().scheduler_config  # noqa: SLF001 (opening it would load the model twice)
+        ours = self._backend._engine_config(Path(self._plan.model.name)).scheduler_config  # noqa: SLF001 (opening it would load the model twice)
         theirs = self.llm.llm_engine.vllm_config.scheduler_config
         pairs = {name: (getattr(ours, name), getattr(theirs, name)) for name in SCHEDULER_FIELDS}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
@@ -206,7 +208,7 @@ def main() -> int:
         os.environ.setdefault(name, value)
     logs.configure("console", "WARNING", os.environ)
     settings = settings_for(arguments.dataset, arguments.max_tokens)
-    bench = Bench(make_plan(settings, hub.resolve, VllmBackend))
+    bench = Bench(make_plan(settings, hub.connect(settings.hub, StopSignal(0)), VllmBackend))
     try:
         print(f"{len(bench.prompts)} rows of {arguments.dataset}, up to {arguments.max_tokens} tokens each\n")
         kept = verdict(measure(bench, arguments.repetitions), bench.differing_settings())

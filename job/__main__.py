@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import MutableMapping
+from dataclasses import asdict
 
 import structlog
 
@@ -52,9 +53,12 @@ def main(environ: MutableMapping[str, str]) -> int:
         log.info("settings_loaded", **settings.shown())
         return _run(settings, environ, started)
     except JobError as error:
-        seconds = round(time.monotonic() - started, 1)
         summary_log.error(
-            "run_finished", exit_code=error.exit_code, error=type(error).__name__, message=str(error), seconds=seconds
+            "run_finished",
+            exit_code=error.exit_code,
+            error=type(error).__name__,
+            message=str(error),
+            seconds=_since(started),
         )
         return error.exit_code
     except Exception:
@@ -74,7 +78,13 @@ def _run(settings: Settings, environ: MutableMapping[str, str], started: float) 
             bind_log=lambda **context: logs.bind(environ, **context),
             bar_on=sys.stderr if sys.stderr.isatty() else None,
         )
+        if settings.run.dry_run:
+            estimate = pipeline.rehearse(settings, effects)
+            log.info("dry_run", **asdict(estimate))
+            summary_log.info("run_finished", exit_code=0, dry_run=True, seconds=_since(started))
+            return 0
         summary = pipeline.run(settings, effects)
+    published = asdict(summary.published) if summary.published else {}
     summary_log.info(
         "run_finished",
         exit_code=0,
@@ -84,11 +94,16 @@ def _run(settings: Settings, environ: MutableMapping[str, str], started: float) 
         prompt_tokens=summary.tally.prompt_tokens,
         completion_tokens=summary.tally.completion_tokens,
         generated_rows=summary.generated_rows,
-        seconds=round(time.monotonic() - started, 1),
+        seconds=_since(started),
         seconds_by_phase=dict(summary.seconds),
         results=str(summary.folder),
+        **published,
     )
     return 0
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 1)
 
 
 if __name__ == "__main__":

@@ -243,3 +243,15 @@ def dataset_info(schema: pa.Schema, split: str, files: Sequence[DataFile]) -> di
     DatasetInfosDict({"default": info}).to_dataset_card_data(card)
     described: dict[str, Any] = card.to_dict()["dataset_info"]  # type: ignore[no-untyped-call]
     return described
+
+
+def count_rows(repo_id: str, commit: str, config: str, split: str, token: str | None, folder: Path) -> int:
+    """The rows of a split on the Hub, as a reader gets them; `folder` takes what the reading leaves behind.
+
+    Raises: errors of `datasets`, which holds the files against the sizes that the card names.
+    """
+    import datasets
+
+    loaded = datasets.load_dataset(repo_id, config, split=split, revision=commit, token=token, cache_dir=str(folder))
+    rows: int = loaded.num_rows
+    return rows

@@ -36,16 +36,19 @@ class Identity:
         return json.dumps({"digest": self.digest, "facts": self.facts}, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def describe(settings: Settings, model: Source, dataset: Source, template: Facts, engine: Facts) -> Identity:
+def describe(
+    settings: Settings, model: Source, dataset: Source, template: Facts, engine: Facts, adapter: Source | None = None
+) -> Identity:
     """The identity of a run.
 
-    model, dataset: as resolved; a local one counts by its content, wherever it lies.
+    model, dataset, adapter: as resolved; a local one counts by its content, wherever it lies.
     template: the prompt template with the text that the model's commit does not pin; engine: its name and version.
     """
     sampling = settings.sampling.model_dump(mode="json")
     return Identity(
         {
             "model": _source_facts(model),
+            "adapter": _source_facts(adapter) if adapter else None,
             "trust_remote_code": settings.model.trust_remote_code,
             "dataset": _source_facts(dataset),
             "dataset_config": settings.data.dataset_config,

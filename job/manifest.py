@@ -1,5 +1,6 @@
 """run.json: everything that is known about a run, for people and for the card. Pure but for the versions that are installed."""
 
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -8,6 +9,7 @@ from typing import Any
 
 from job import __version__
 from job.identity import Identity
+from job.layout import config_of
 from job.records import DataFile, Source, Tally
 from job.references import base_name
 
@@ -18,28 +20,41 @@ def build(
     *,
     identity: Identity,
     model: Source,
+    adapter: Source | None,
     dataset: Source,
     tally: Tally,
+    generated_rows: int,
     files: Sequence[DataFile],
     seconds: Mapping[str, float],
     engine: Mapping[str, object],
 ) -> dict[str, Any]:
     """The manifest of a finished run.
 
-    engine: what the engine said of itself when it last started, empty where no row needed one; seconds: by phase, of the
-    process that finished the run.
+    engine: what the engine said of itself when it last started, empty where no row needed one; generated_rows, seconds (by
+    phase): of the process that finished the run.
     """
     return {
         "identity": {"digest": identity.digest, "facts": identity.facts},
         "model": _described(model),
+        "adapter": _described(adapter) if adapter else None,
         "dataset": _described(dataset),
         "counts": asdict(tally),
+        "generated_rows": generated_rows,
         "files": [asdict(file) for file in files],
         "seconds": dict(seconds),
         "seeds": "a row's seed is the first 63 bits of SHA-256 of 'SEED:position:sample'",
         "engine": dict(engine),
         "versions": {"job": __version__, "python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     }
+
+
+def describes(text: str, config: str, split: str) -> bool:
+    """Whether a published manifest is that of this split of this configuration."""
+    try:
+        facts = json.loads(text)["identity"]["facts"]
+    except (ValueError, KeyError, TypeError):
+        return False
+    return (config_of(facts.get("dataset_config")), facts.get("dataset_split")) == (config, split)
 
 
 def _described(source: Source) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The order of work: plan, resume, prompt, answer, write. Knows every stage and no detail of any.
+"""The order of work: plan, resume, prompt, answer, write, publish. Knows every stage and no detail of any.
 
 Effects are passed in, so that tests can run all of it on fakes.
 """
@@ -9,21 +9,23 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import structlog
 
-from job import card, dataset, generation, hub, manifest, prompts, results
+from job import card, estimate, generation, hub, manifest, prompts, publication, results
 from job.disk import check_writable, disk_errors, json_text, write_whole
 from job.engine import choose_backend
 from job.errors import EngineError, FailedRowsError, StoppedError
+from job.estimate import Estimate
 from job.journal import Journal, Positions
-from job.plan import ChooseBackend, Plan, Resolve, make_plan
+from job.layout import CARD, MANIFEST, config_of, data_path
+from job.lengths import Lengths
+from job.plan import ChooseBackend, Plan, make_plan
 from job.progress import Progress
-from job.protocols import Stop
+from job.protocols import Hub, Stop
 from job.records import Prompt, ResultRow, Row, RunSummary, Tally
-from job.references import base_name
-from job.settings import Settings
+from job.settings import HubSettings, Settings
 from job.spool import Spool
 
 SHARD, SHARDS = 0, 1  # one process answers all rows of a run
@@ -39,7 +41,7 @@ class Effects:
 
     stop: Stop
     choose_backend: ChooseBackend = choose_backend
-    resolve: Resolve = hub.resolve
+    connect: Callable[[HubSettings, Stop], Hub] = hub.connect
     bind_log: Callable[..., object] = structlog.contextvars.bind_contextvars
     bar_on: TextIO | None = None
     clock: Callable[[], float] = time.monotonic
@@ -63,43 +65,87 @@ class _Account:
 
 
 def run(settings: Settings, effects: Effects) -> RunSummary:
-    """Generate what is missing and write the results.
+    """Generate what is missing, write the results, and publish them where that is asked for.
 
     Raises: a JobError, with every finished row safe in the journal.
     """
     account = _Account(effects.clock)
-    check_writable(settings.output.output_dir.expanduser())
-    with account.phase("plan"):
-        plan = make_plan(settings, effects.resolve, effects.choose_backend)
-    effects.bind_log(run_id=plan.identity.short, model=base_name(plan.model.name), shard=f"{SHARD}/{SHARDS}")
-    with Journal(plan.folder / f"shard-{SHARD:05d}-of-{SHARDS:05d}", plan.identity) as journal:
-        with disk_errors(plan.folder):
-            write_whole(plan.folder / "identity.json", plan.identity.as_json())
-        done = journal.answered(plan.rows.rows)
-        if done.count:
-            log.info("resume_found", rows_done=done.count, rows=plan.rows.rows)
+    hub, plan = _planned(settings, effects, account)
+    with _journal(plan) as journal:
+        done = _done(plan, journal)
         if done.count < plan.rows.rows:
-            _answer(plan, journal, done, effects, account)
-        tally = _write_results(plan, journal, account)
-    _check_failed_rows(plan, tally)
-    _point_to_latest(plan.folder)
-    return RunSummary(plan.model.name, plan.folder, tally, account.generated, account.seconds)
+            _answer(plan, journal, done, hub, effects, account)
+        facts = _write_results(plan, journal, account)
+        tally = results.tally_of(facts)
+        _check_failed_rows(plan, tally)
+        _point_to_latest(plan.folder)
+        with account.phase("publication"):
+            published = publication.publish(plan, facts, hub)
+    return RunSummary(plan.name, plan.folder, tally, account.generated, account.seconds, published)
 
 
-def _answer(plan: Plan, journal: Journal, done: Positions, effects: Effects, account: _Account) -> None:
+def rehearse(settings: Settings, effects: Effects) -> Estimate:
+    """Everything that comes before the model is loaded, and an estimate of what would follow. Nothing is published or recorded.
+
+    Raises: a JobError, as `run` would.
+    """
+    account = _Account(effects.clock)
+    _, plan = _planned(settings, effects, account)
+    with _journal(plan) as journal, Spool(plan.folder) as spool:
+        done = _done(plan, journal)
+        if done.count < plan.rows.rows:
+            plan.backend.check()
+            lengths = _spool(plan, spool, done, effects, account)
+            return estimate.estimate(plan.settings, lengths, plan.folder.parent)
+    return estimate.NOTHING_TO_DO
+
+
+def _planned(settings: Settings, effects: Effects, account: _Account) -> tuple[Hub, Plan]:
+    check_writable(settings.output.output_dir.expanduser())
+    hub = effects.connect(settings.hub, effects.stop)
+    with account.phase("plan"):
+        plan = make_plan(settings, hub, effects.choose_backend)
+    effects.bind_log(run_id=plan.identity.short, model=plan.name, shard=f"{SHARD}/{SHARDS}")
+    return hub, plan
+
+
+def _journal(plan: Plan) -> Journal:
+    return Journal(plan.folder / f"shard-{SHARD:05d}-of-{SHARDS:05d}", plan.identity)
+
+
+def _done(plan: Plan, journal: Journal) -> Positions:
+    """The rows that have their answers already."""
+    with disk_errors(plan.folder):
+        write_whole(plan.folder / "identity.json", plan.identity.as_json())
+    done = journal.answered(plan.rows.rows)
+    if done.count:
+        log.info("resume_found", rows_done=done.count, rows=plan.rows.rows)
+    return done
+
+
+def _answer(plan: Plan, journal: Journal, done: Positions, hub: Hub, effects: Effects, account: _Account) -> None:
     """Prompt the rows that have no answer yet, and answer those that can be."""
     plan.backend.check()
     with Spool(plan.folder) as spool:
-        with account.phase("prompts"):
-            tokenizer = plan.backend.tokenizer()
-            max_model_len = plan.settings.engine.max_model_len
-            spool.write(prompts.prepare(_pending(plan, done, effects.stop), plan.template, tokenizer, max_model_len))
-        _check_unanswerable(plan, spool)
-        log.info("preflight_passed", rows_pending=spool.rows, rows_failed=spool.failures)
+        _spool(plan, spool, done, effects, account)
+        if plan.repo_id:
+            hub.prepare_target(plan.repo_id)
         if spool.failures:
             _record_failures(plan, journal, spool)
         if spool.rows > spool.failures:
             _answer_spooled(plan, journal, spool, done.count + spool.failures, effects, account)
+
+
+def _spool(plan: Plan, spool: Spool, done: Positions, effects: Effects, account: _Account) -> Lengths:
+    """Prompt the rows that have no answer yet: the last check, and the first that reads every row."""
+    limit = plan.settings.engine.max_model_len
+    lengths = Lengths(limit)
+    with account.phase("prompts"):
+        made = prompts.prepare(_pending(plan, done, effects.stop), plan.template, plan.backend.tokenizer(), limit)
+        spool.write(lengths.count(made))
+    _check_unanswerable(plan, spool)
+    log.info("preflight_passed", rows_pending=spool.rows, rows_failed=spool.failures, prompt_tokens=lengths.histogram())
+    return lengths
 
 
 def _pending(plan: Plan, done: Positions, stop: Stop) -> Iterator[Row]:
@@ -190,35 +236,38 @@ def _generate(plan: Plan, journal: Journal, spool: Spool, finished: int, effects
     return complete
 
 
-def _write_results(plan: Plan, journal: Journal, account: _Account) -> Tally:
-    """Write the results folder, unless it is there already, unharmed."""
-    folder, rows, sampling = plan.folder, plan.rows, plan.settings.sampling
+def _write_results(plan: Plan, journal: Journal, account: _Account) -> Mapping[str, Any]:
+    """Write the results folder, unless it is there already, unharmed. Its manifest."""
+    folder, rows, data = plan.folder, plan.rows, plan.settings.data
     if not account.generated and (found := results.read_finished(folder, rows.rows)):
-        return results.tally_of(found)
-    split = plan.settings.data.dataset_split
-    kept = [name for name in rows.schema.names if name not in plan.settings.data.drop_columns]
-    schema = dataset.extended(rows.schema, kept, results.result_columns(sampling.num_samples))
-    path = results.data_path(split, SHARD, SHARDS)
+        return found
     with disk_errors(folder):
         with account.phase("results"):
-            tables, finished = rows.tables(kept), journal.rows(rows.rows)
             written = results.write_data(
-                folder, path, schema, tables, finished, seed=sampling.seed, num_samples=sampling.num_samples
+                folder,
+                data_path(config_of(data.dataset_config), data.dataset_split, SHARD, SHARDS),
+                publication.result_schema(plan),
+                rows.tables(publication.kept_columns(plan)),
+                journal.rows(rows.rows),
+                seed=plan.settings.sampling.seed,
+                num_samples=plan.settings.sampling.num_samples,
             )
         facts = manifest.build(
             identity=plan.identity,
             model=plan.model,
+            adapter=plan.adapter,
             dataset=plan.data,
             tally=written.tally,
+            generated_rows=account.generated,
             files=[written.file],
             seconds=account.seconds,
             engine=_engine_facts(folder),
         )
-        info = dataset.dataset_info(schema, split, [written.file])
-        write_whole(folder / results.CARD, card.render(facts, info, folder.name))
-        write_whole(folder / results.MANIFEST, json_text(facts))
+        info = publication.described(plan, facts)
+        write_whole(folder / CARD, card.render(facts, info, "path/of/this/folder", manifest_path=MANIFEST))
+        write_whole(folder / MANIFEST, json_text(facts))
     log.info("results_written", folder=str(folder), rows=written.tally.rows)
-    return written.tally
+    return facts
 
 
 def _engine_facts(folder: Path) -> Mapping[str, object]:

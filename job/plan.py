@@ -6,66 +6,82 @@ Each problem found here spares the loading of a model.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import structlog
 
 from job import dataset, prompts, results
 from job.errors import Problem, SettingsError
 from job.identity import Identity, describe
-from job.protocols import Backend
-from job.records import Source
-from job.references import base_name, content_digest, is_local
+from job.local_files import LocalFiles, check_folder, local_source
+from job.protocols import Backend, Hub, ModelFiles
+from job.records import Kind, Source
+from job.references import base_name, is_local
 from job.settings import Settings
 
-Kind = Literal["model", "dataset"]
-Resolve = Callable[[Kind, str, str, str | None], Source]
-ChooseBackend = Callable[[Settings, Source], Backend]
+ChooseBackend = Callable[[Settings, ModelFiles, ModelFiles | None], Backend]
+_LONGEST_NAME = 96  # of a repository on the Hub
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done: which rows, by which model, in which words, and where the answers go."""
+    """What is to be done: which rows, by which model, in which words, and where the answers go.
+
+    name: of the model with its adapter, in folders and repositories; repo_id: None where nothing is published.
+    """
 
     settings: Settings
+    name: str
     backend: Backend
     model: Source
+    adapter: Source | None
     data: Source
     rows: dataset.SourceRows
     template: prompts.Template
     identity: Identity
     folder: Path
+    repo_id: str | None
 
 
-def make_plan(settings: Settings, resolve: Resolve, choose_backend: ChooseBackend) -> Plan:
+def make_plan(settings: Settings, hub: Hub, choose_backend: ChooseBackend) -> Plan:
     """Resolve, open and check everything that the settings name.
 
-    resolve: looks a Hub repository's commit up; choose_backend: the engine for a model, nothing loaded yet.
+    choose_backend: the engine for a model and an adapter, nothing loaded yet.
     Raises: a JobError that names the variable.
     """
-    token = settings.hub.hf_token.get_secret_value() if settings.hub.hf_token else None
     _check_paths(settings)
-    data = _data(settings, resolve, token)
-    rows = dataset.open_rows(settings.data, data, token)
+    name = _name(settings)
+    repo_id = _repo_id(settings, name)
+    if repo_id:
+        hub.check_target(repo_id)
+    data = _data(settings, hub)
+    rows = _open_rows(settings, hub, data)
     log.info("dataset_loaded", rows=rows.rows, columns=rows.schema.names)
     results.check_names(rows.schema, settings.data.drop_columns, settings.sampling.num_samples)
     if settings.prompt.prompt_template in prompts.BUILT_IN:
         dataset.check_instruction_column(settings.data, rows.schema)
     template = prompts.open_template(settings.prompt, settings.data.instruction_column, rows.schema.names)
-    model = _model(settings, resolve, token)  # last: a large model takes a while to be read for its digest
-    backend = choose_backend(settings, model)
-    log.info(
-        "commits_resolved",
-        model_id=model.name,
-        model_commit=model.commit,
-        dataset_id=data.name,
-        dataset_commit=data.commit,
+    # Last: a large local model takes a while to be read for its digest.
+    model = _files(settings, hub, "model", settings.model.model_id, settings.model.model_revision)
+    lora = settings.model.lora_id
+    adapter = _files(settings, hub, "adapter", lora, settings.model.lora_revision) if lora else None
+    backend = choose_backend(settings, model, adapter)
+    _log_commits(model.source, adapter.source if adapter else None, data)
+    identity = describe(settings, model.source, data, template.facts, backend.facts, adapter.source if adapter else None)
+    return Plan(
+        settings=settings,
+        name=name,
+        backend=backend,
+        model=model.source,
+        adapter=adapter.source if adapter else None,
+        data=data,
+        rows=rows,
+        template=template,
+        identity=identity,
+        folder=settings.output.output_dir.expanduser() / name / identity.short,
+        repo_id=repo_id,
     )
-    identity = describe(settings, model, data, template.facts, backend.facts)
-    folder = settings.output.output_dir.expanduser() / base_name(model.name) / identity.short
-    return Plan(settings, backend, model, data, rows, template, identity, folder)
 
 
 def _check_paths(settings: Settings) -> None:
@@ -74,37 +90,59 @@ def _check_paths(settings: Settings) -> None:
         dataset.check_files(settings.data.dataset_id)
     if settings.prompt.prompt_template not in prompts.BUILT_IN:
         prompts.read_template(Path(settings.prompt.prompt_template))
-    if settings.engine.engine != "echo" and is_local(settings.model.model_id):
-        _check_model_folder(settings.model.model_id)
-
-
-def _check_model_folder(reference: str) -> Path:
-    path = Path(reference).expanduser()
-    if not path.is_dir():
-        message = "no such folder: give the folder that holds config.json and the weights, or a Hub id"
-        raise SettingsError([Problem("MODEL_ID", reference, message)])
-    return path
-
-
-def _model(settings: Settings, resolve: Resolve, token: str | None) -> Source:
-    reference = settings.model.model_id
     if settings.engine.engine == "echo":
-        return Source(reference, "none", local=False)
-    if not is_local(reference):
-        return resolve("model", reference, settings.model.model_revision, token)
-    return _local_source("MODEL_ID", _check_model_folder(reference))
+        return
+    references: list[tuple[Kind, str | None]] = [("model", settings.model.model_id), ("adapter", settings.model.lora_id)]
+    for kind, reference in references:
+        if reference and is_local(reference):
+            check_folder(kind, reference)
 
 
-def _data(settings: Settings, resolve: Resolve, token: str | None) -> Source:
+def _name(settings: Settings) -> str:
+    """The model's name, followed by its adapter's."""
+    parts = (settings.model.model_id, settings.model.lora_id)
+    return "-".join(base_name(reference) for reference in parts if reference)
+
+
+def _repo_id(settings: Settings, name: str) -> str | None:
+    if not settings.hub.publishes:
+        return None
+    repo_id = settings.hub.results_repo(name)
+    if repo_id and len(repo_id.partition("/")[2]) > _LONGEST_NAME:
+        message = f"is longer than the {_LONGEST_NAME} characters that the Hub allows: choose a name with HUB_REPO_ID"
+        raise SettingsError([Problem("HUB_REPO_ID", repo_id, message)])
+    return repo_id
+
+
+def _files(settings: Settings, hub: Hub, kind: Kind, reference: str, revision: str) -> ModelFiles:
+    any_format = "load_format" in settings.engine.engine_args
+    if settings.engine.engine == "echo":  # reads no files
+        return LocalFiles(kind, Source(reference, "none", local=False), any_format)
+    if is_local(reference):
+        return LocalFiles(kind, local_source(kind, check_folder(kind, reference)), any_format)
+    return hub.files(kind, hub.resolve(kind, reference, revision), any_format=any_format)
+
+
+def _data(settings: Settings, hub: Hub) -> Source:
     reference = settings.data.dataset_id
     if not is_local(reference):
-        return resolve("dataset", reference, settings.data.dataset_revision, token)
-    return _local_source("DATASET_ID", dataset.check_files(reference))
+        return hub.resolve("dataset", reference, settings.data.dataset_revision)
+    return local_source("dataset", dataset.check_files(reference))
 
 
-def _local_source(variable: str, path: Path) -> Source:
-    """Local files at the digest of their content."""
-    try:
-        return Source(str(path), f"sha256:{content_digest(path)}", local=True)
-    except OSError as error:
-        raise SettingsError([Problem(variable, str(path), f"cannot be read: {error}")]) from error
+def _open_rows(settings: Settings, hub: Hub, data: Source) -> dataset.SourceRows:
+    if data.local:
+        return dataset.open_rows(settings.data, data)
+    return hub.read(lambda: dataset.open_rows(settings.data, data, settings.hub.token), f"DATASET_ID={data.name}")
+
+
+def _log_commits(model: Source, adapter: Source | None, data: Source) -> None:
+    lora = {"lora_id": adapter.name, "lora_commit": adapter.commit} if adapter else {}
+    log.info(
+        "commits_resolved",
+        model_id=model.name,
+        model_commit=model.commit,
+        **lora,
+        dataset_id=data.name,
+        dataset_commit=data.commit,
+    )

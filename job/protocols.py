@@ -1,9 +1,10 @@
 """The seams between stages: what one stage needs of another, so that none imports another."""
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol, Self
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, Self, TypeVar
 
-from job.records import Completion, Request
+from job.records import Completion, Kind, Published, Release, Request, Source
 
 
 class Tokenizer(Protocol):
@@ -48,6 +49,26 @@ class Engine(Protocol):
         """
 
 
+class ModelFiles(Protocol):
+    """The files of a model or adapter, on this machine or still on the Hub."""
+
+    @property
+    def source(self) -> Source:
+        """What they are, at which commit."""
+
+    def check(self) -> None:
+        """Look whether everything that is needed is there, may be read and has room here; no weights are read.
+
+        Raises: SettingsError, AccessError, HubUnavailableError, OutputError.
+        """
+
+    def small_files(self) -> Path:
+        """The folder with everything but the weights: configuration and tokenizer."""
+
+    def all_files(self) -> Path:
+        """The folder with the weights too. May take as long as their download takes."""
+
+
 class Backend(Protocol):
     """A model and how it is run, before anything expensive is done."""
 
@@ -63,6 +84,38 @@ class Backend(Protocol):
 
     def open(self) -> Engine:
         """Load the model. Raises: EngineError, or SettingsError where a setting does not fit the model."""
+
+
+T = TypeVar("T")
+
+
+class Hub(Protocol):
+    """What a run needs of the Hugging Face Hub.
+
+    Each call tries again what may pass by itself, and raises: AccessError where the Hub refuses; HubUnavailableError where it
+    does not answer for too long; SettingsError where a name is wrong; StoppedError where the run is asked to stop meanwhile.
+    """
+
+    def resolve(self, kind: Kind, repo_id: str, revision: str) -> Source:
+        """The commit that a branch or tag stands for now."""
+
+    def files(self, kind: Kind, source: Source, *, any_format: bool) -> ModelFiles:
+        """The files of a model or adapter; nothing is asked or fetched yet."""
+
+    def read(self, attempt: Callable[[], T], doing: str) -> T:
+        """What another library reads from the Hub."""
+
+    def check_target(self, repo_id: str) -> None:
+        """Whether results may be published there. Changes nothing."""
+
+    def prepare_target(self, repo_id: str) -> None:
+        """Make the repository for the results where it does not exist yet."""
+
+    def publish(self, repo_id: str, release: Release, rows_of: Callable[[str], int], verified: str | None) -> Published:
+        """Publish in one commit and read it back.
+
+        rows_of: rows of the split that a reader gets at a commit; verified: a commit that was read back before.
+        """
 
 
 class Stop(Protocol):

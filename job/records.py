@@ -1,11 +1,12 @@
 """The values that cross the seams between stages. All frozen; positions are row numbers in the whole source split."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 FinishReason = Literal["stop", "length", "too_long", "error"]
+Kind = Literal["model", "adapter", "dataset"]
 ANSWERED: frozenset[FinishReason] = frozenset({"stop", "length"})
 
 
@@ -106,12 +107,48 @@ class DataFile:
     sha256: str
 
 
+ReadText = Callable[[str], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What is to be in a repository.
+
+    folder: the results folder, whose layout is the repository's; files: its data files; texts: the other files by path, given
+    the paths that are there and a function that reads one of them (None where it is not there); is_stale: whether a path
+    belongs to an earlier release of the same split, to be removed unless it is in this one; run_id: goes into the title.
+    """
+
+    folder: Path
+    files: Sequence[DataFile]
+    texts: Callable[[Sequence[str], ReadText], Mapping[str, str]]
+    is_stale: Callable[[str], bool]
+    run_id: str
+
+    @property
+    def title(self) -> str:
+        """The title of its commit."""
+        return f"Answers of run {self.run_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Results on the Hub, verified: the repository, and the commit that has them."""
+
+    repo_id: str
+    commit: str
+
+
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What a run came to: the canonical log line and the caller's return value."""
+    """What a run came to: the canonical log line and the caller's return value.
+
+    published: None where the results stay on this machine.
+    """
 
     model: str
     folder: Path
     tally: Tally
     generated_rows: int
     seconds: Mapping[str, float]
+    published: Published | None = None

@@ -33,6 +33,15 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def git_blob_id(path: Path) -> str:
+    """The name that git has for a file's content, in hex: what the Hub knows small files by."""
+    return git_blob_id_of(path.read_bytes())
+
+
+def git_blob_id_of(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
 def content_digest(path: Path) -> str:
     """Hex digest of a file, or of all files of a folder with their names (hidden ones left out): the same for a copy elsewhere.
 

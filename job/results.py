@@ -13,11 +13,9 @@ import pyarrow.parquet as pq
 from job.disk import move_whole
 from job.errors import DatasetError, OutputError
 from job.identity import row_seed
+from job.layout import CARD, MANIFEST
 from job.records import DataFile, ResultRow, Tally
 from job.references import sha256_of
-
-MANIFEST = "run.json"
-CARD = "README.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +52,6 @@ def check_names(source: pa.Schema, dropped: Sequence[str], num_samples: int) -> 
             f"the dataset has columns that the results need the names of: {', '.join(taken)}. "
             f"Leave them out with DROP_COLUMNS={','.join([*dropped, *taken])}, or rename them."
         )
-
-
-def data_path(split: str, shard: int, shards: int) -> str:
-    return f"data/{split}-{shard:05d}-of-{shards:05d}.parquet"
 
 
 def write_data(
@@ -103,6 +97,10 @@ def read_finished(folder: Path, rows: int) -> dict[str, Any] | None:
 
 def tally_of(manifest: Mapping[str, Any]) -> Tally:
     return Tally(**manifest["counts"])
+
+
+def files_of(manifest: Mapping[str, Any]) -> list[DataFile]:
+    return [DataFile(**file) for file in manifest["files"]]
 
 
 def _expect(finished: Iterator[ResultRow], position: int) -> ResultRow:

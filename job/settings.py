@@ -15,54 +15,12 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from job import values
 from job.errors import Problem, SettingsError
 
 # Read by the loop over models, so never a near-miss of a name of ours.
 OTHER_KNOWN_NAMES = ("MODEL_IDS",)
-_PATHS = frozenset({"MODEL_ID", "DATASET_ID", "PROMPT_TEMPLATE", "OUTPUT_DIR"})
-
-
-def _words(value: object) -> object:
-    """Names separated by commas or spaces, as in a shell variable."""
-    return tuple(re.findall(r"[^,\s]+", value)) if isinstance(value, str) else value
-
-
-def _stop_sequences(value: object) -> object:
-    """A JSON list of strings, or the text itself as the only stop sequence."""
-    if not isinstance(value, str):
-        return value
-    stops = _parsed(value) if value.lstrip().startswith("[") else [value]
-    if "" in stops:
-        raise ValueError("holds an empty string, which would end every answer at once")
-    return tuple(stops)
-
-
-def _split_name(value: str) -> str:
-    if not re.fullmatch(r"\w+(\.\w+)*", value):
-        raise ValueError("is not the name of a split; for the first rows of a split use MAX_ROWS")
-    return value
-
-
-def _access_token(value: object) -> object:
-    """The token without the line end that it has when it comes from a file."""
-    token = value.strip() if isinstance(value, str) else value
-    if isinstance(token, str) and not re.fullmatch(r"[!-~]+", token):
-        raise ValueError("holds a space or a character that no access token has")
-    return token
-
-
-def _json_object(value: object) -> object:
-    return _parsed(value) if isinstance(value, str) else value
-
-
-def _parsed(text: str) -> Any:
-    """The value of a JSON text; NaN, infinities and lone surrogates, which others could not read back, are refused."""
-    try:
-        value = json.loads(text)
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
-    except RecursionError as error:
-        raise ValueError("is nested too deeply") from error
-    return value
+_PATHS = frozenset({"MODEL_ID", "LORA_ID", "DATASET_ID", "PROMPT_TEMPLATE", "OUTPUT_DIR"})
 
 
 class _Audience(BaseSettings):
@@ -95,6 +53,10 @@ class ModelSettings(_Audience):
 
     model_id: str = Field(description="The model: a Hub id such as `mlabonne/TwinLlama-3.1-8B`, or a local folder.")
     model_revision: str = Field("main", description="Branch, tag or commit of a model on the Hub.")
+    lora_id: str | None = Field(
+        None, description="A LoRA adapter to put over the model: a Hub id, or a local folder with adapter_config.json."
+    )
+    lora_revision: str = Field("main", description="Branch, tag or commit of an adapter on the Hub.")
     trust_remote_code: bool = Field(
         default=False, description="Run Python code that comes with the model. Only for models whose code you have read."
     )
@@ -109,11 +71,11 @@ class DataSettings(_Audience):
     )
     dataset_config: str | None = Field(None, description="Configuration (subset) of the dataset, where it has several.")
     dataset_revision: str = Field("main", description="Branch, tag or commit of a dataset on the Hub.")
-    dataset_split: Annotated[str, AfterValidator(_split_name)] = Field(
+    dataset_split: Annotated[str, AfterValidator(values.split_name)] = Field(
         "test", description="Split to answer. A single local file is taken to be this split."
     )
     instruction_column: str = Field("instruction", description="Text column with the instructions.")
-    drop_columns: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = Field(
+    drop_columns: Annotated[tuple[str, ...], NoDecode, BeforeValidator(values.words)] = Field(
         (), description="Source columns to leave out of the results, separated by commas or spaces."
     )
     max_rows: int | None = Field(None, ge=1, description="Answer only the first rows of the split. Unset: all rows.")
@@ -143,7 +105,7 @@ class SamplingSettings(_Audience):
     top_k: int | None = Field(None, ge=1, description="Draw from this many of the likeliest tokens. Unset: from all.")
     repetition_penalty: float = Field(1.0, gt=0, le=2, description="Above 1 makes tokens that occurred before less likely.")
     max_tokens: int = Field(4096, ge=1, description="Longest answer, in tokens.")
-    stop: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_stop_sequences)] = Field(
+    stop: Annotated[tuple[str, ...], NoDecode, BeforeValidator(values.stop_sequences)] = Field(
         (), description='Text that ends an answer: one string, or a JSON list of strings such as `["###", "\\n\\n"]`.'
     )
     seed: int = Field(
@@ -175,7 +137,7 @@ class EngineSettings(_Audience):
         default=False,
         description="Do not compile the model: starts sooner, runs slower. Always so on a CPU, whose compiled text is wrong.",
     )
-    engine_args: Annotated[dict[str, Any], NoDecode, BeforeValidator(_json_object)] = Field(
+    engine_args: Annotated[dict[str, Any], NoDecode, BeforeValidator(values.json_object)] = Field(
         {}, description='More arguments for the engine, as a JSON object such as `{"max_num_seqs": 64}`.'
     )
 
@@ -192,17 +154,52 @@ class OutputSettings(_Audience):
 class HubSettings(_Audience):
     title = "Hub"
 
-    hf_token: Annotated[SecretStr | None, BeforeValidator(_access_token)] = Field(
+    push_to_hub: bool | None = Field(
+        None, description="Publish the results on the Hub. Unset: where HUB_NAMESPACE or HUB_REPO_ID says where to."
+    )
+    hub_namespace: Annotated[str, AfterValidator(values.hub_name)] | None = Field(
+        None, description="User or organisation that gets the results, as `<namespace>/<model>-results`."
+    )
+    hub_repo_id: Annotated[str, AfterValidator(values.repo_id)] | None = Field(
+        None, description="Repository for the results, where it is to have another name: `namespace/name`."
+    )
+    hub_private: bool = Field(
+        default=True, description="Keep the results private: a new repository is made so, and a public one is refused."
+    )
+    hub_deadline_seconds: float = Field(
+        1800,
+        gt=0,
+        description="How long publication may take, with its retries, in seconds. Raise it for an upload that takes longer.",
+    )
+    hf_token: Annotated[SecretStr | None, BeforeValidator(values.access_token)] = Field(
         None, description="Access token of the Hugging Face Hub, for private and gated repositories."
     )
     # The Hub's own libraries read these two from the environment; they are here to be documented and checked.
     hf_endpoint: str | None = Field(None, description="Address of another Hub than huggingface.co.")
     hf_home: Path | None = Field(None, description="Folder for downloads and caches. Unset: `~/.cache/huggingface`.")
 
+    @property
+    def token(self) -> str | None:
+        """The access token in the clear: for the Hub's libraries only."""
+        return self.hf_token.get_secret_value() if self.hf_token else None
+
+    @property
+    def publishes(self) -> bool:
+        """Whether the results go to the Hub."""
+        return bool(self.hub_namespace or self.hub_repo_id) if self.push_to_hub is None else self.push_to_hub
+
+    def results_repo(self, name: str) -> str | None:
+        """The repository for the results of the model `name`, None where nothing says in whose namespace."""
+        return self.hub_repo_id or (f"{self.hub_namespace}/{name}-results" if self.hub_namespace else None)
+
 
 class RunSettings(_Audience):
     title = "Process"
 
+    dry_run: bool = Field(
+        default=False,
+        description="Check everything, show a prompt and an estimate, and stop before the model is loaded.",
+    )
     shutdown_grace_seconds: float = Field(
         20, ge=0, description="After SIGTERM or SIGINT, how long rows that are being answered may still finish, in seconds."
     )
@@ -315,6 +312,7 @@ _NAMED_ENGINE_ARGS = {
     "trust_remote_code": "TRUST_REMOTE_CODE",
     "seed": "SEED",
     "hf_token": "HF_TOKEN",
+    "enable_lora": "LORA_ID",
 } | {name: name.upper() for name in EngineSettings.model_fields if name not in ("engine", "engine_args")}
 
 
@@ -324,6 +322,9 @@ def _contradictions(parts: Mapping[str, Any]) -> Iterator[Problem]:
     engine: EngineSettings | None = parts.get("engine")
     if prompt and prompt.system_prompt is not None and prompt.prompt_template != "chat":
         yield Problem("SYSTEM_PROMPT", prompt.system_prompt, "is used with PROMPT_TEMPLATE=chat only: set that, or unset this")
+    hub: HubSettings | None = parts.get("hub")
+    if hub and hub.push_to_hub and not (hub.hub_namespace or hub.hub_repo_id):
+        yield Problem("PUSH_TO_HUB", "true", "needs to know where to: set HUB_NAMESPACE, or HUB_REPO_ID")
     sampling: SamplingSettings | None = parts.get("sampling")
     if sampling and sampling.num_samples > 1 and sampling.temperature == 0:
         yield Problem(

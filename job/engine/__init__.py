@@ -1,11 +1,10 @@
 """Whatever generates the answers. `choose_backend` imports only the one that is used."""
 
-from job.protocols import Backend
-from job.records import Source
+from job.protocols import Backend, ModelFiles
 from job.settings import Settings
 
 
-def choose_backend(settings: Settings, model: Source) -> Backend:
+def choose_backend(settings: Settings, model: ModelFiles, adapter: ModelFiles | None) -> Backend:
     """The backend that ENGINE names."""
     if settings.engine.engine == "echo":
         from job.engine.echo import EchoBackend
@@ -13,4 +12,4 @@ def choose_backend(settings: Settings, model: Source) -> Backend:
         return EchoBackend(settings)
     from job.engine.vllm import VllmBackend
 
-    return VllmBackend(settings, model)
+    return VllmBackend(settings, model, adapter)

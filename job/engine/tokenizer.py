@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -46,15 +47,15 @@ class ModelTokenizer:
         return text
 
 
-def load_tokenizer(model_id: str, revision: str | None, trust_remote_code: bool) -> ModelTokenizer:
-    """Load the tokenizer of a model on the Hub or in a folder.
+def load_tokenizer(model_id: str, folder: Path, trust_remote_code: bool) -> ModelTokenizer:
+    """Load the tokenizer of a model from its folder. model_id: what to call it.
 
     Raises: SettingsError where there is none that can be read.
     """
     from transformers import AutoTokenizer  # 2 s, and not needed where nothing is pending
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model_id, revision=revision, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:500]
         message = (

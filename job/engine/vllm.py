@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from job.engine.tokenizer import ModelTokenizer, load_tokenizer
 from job.errors import EngineError, Problem, SettingsError
-from job.records import Completion, Request, Source
+from job.protocols import ModelFiles
+from job.records import Completion, Request
 from job.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,30 +39,31 @@ def installed_version() -> str:
 
 
 class VllmBackend:
-    def __init__(self, settings: Settings, model: Source) -> None:
+    def __init__(self, settings: Settings, model: ModelFiles, adapter: ModelFiles | None = None) -> None:
         self._settings = settings
         self._model = model
-        self._revision = None if model.local else model.commit
+        self._adapter = adapter
         self.facts: Mapping[str, object] = {"name": "vllm", "version": installed_version()}
 
     def check(self) -> None:
-        if self._model.local:
-            _check_folder(Path(self._model.name), any_format="load_format" in self._settings.engine.engine_args)
+        for files in (self._model, self._adapter):
+            if files:
+                files.check()
 
     def tokenizer(self) -> ModelTokenizer:
-        return load_tokenizer(self._model.name, self._revision, self._settings.model.trust_remote_code)
+        return load_tokenizer(self._settings.model.model_id, self._model.small_files(), self._settings.model.trust_remote_code)
 
     def open(self) -> "VllmEngine":
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        config = self._engine_config()
+        config = self._engine_config(self._model.all_files())
         try:
             engine = LLMEngine.from_vllm_config(config, disable_log_stats=True)
         except Exception as error:
             raise EngineError(f"vLLM did not start: {_plain(error)}") from error
         return VllmEngine(engine, self._sampling(), self.facts)
 
-    def _engine_config(self) -> "VllmConfig":
+    def _engine_config(self, folder: Path) -> "VllmConfig":
         """vLLM's own check of all settings against the model's config, before any weight is read."""
         from vllm.engine.arg_utils import EngineArgs
         from vllm.platforms import current_platform
@@ -70,9 +72,7 @@ class VllmBackend:
         engine = self._settings.engine
         try:
             return EngineArgs(
-                model=self._model.name,
-                revision=self._revision,
-                tokenizer_revision=self._revision,
+                model=str(folder),
                 trust_remote_code=self._settings.model.trust_remote_code,
                 max_model_len=engine.max_model_len,
                 dtype=engine.dtype,
@@ -197,18 +197,6 @@ def _stop_token_ids(config: "VllmConfig") -> set[int]:
     """The ids that end an answer, as the model's own files name them: a wrong list makes answers run on to MAX_TOKENS."""
     ids = config.model_config.try_get_generation_config().get("eos_token_id", [])
     return {ids} if isinstance(ids, int) else set(ids)
-
-
-def _check_folder(folder: Path, any_format: bool) -> None:
-    def problem(message: str) -> SettingsError:
-        return SettingsError([Problem("MODEL_ID", str(folder), message)])
-
-    if not folder.is_dir():
-        raise problem("is no folder: give the folder that holds config.json and the weights, or a Hub id")
-    if not (folder / "config.json").is_file():
-        raise problem("the folder has no config.json")
-    if not any_format and not any(folder.glob("*.safetensors")):
-        raise problem("the folder has no weights (*.safetensors); for another format, name its load_format in ENGINE_ARGS")
 
 
 def _named(error: Exception, settings: Settings) -> Problem:

@@ -12,8 +12,8 @@ from typing import Self
 
 from job import logs, pipeline
 from job.engine import choose_backend
-from job.protocols import Backend, Engine, Tokenizer
-from job.records import Completion, Request, Source
+from job.protocols import Backend, Engine, ModelFiles, Tokenizer
+from job.records import Completion, Request
 from job.settings import Settings
 from job.shutdown import StopSignal, listening
 
@@ -71,8 +71,8 @@ def main() -> None:
     settings, ledger = Settings.from_env(os.environ), Path(os.environ["LEDGER"])
     logs.configure("json", settings.run.log_level, os.environ)
 
-    def with_ledger(chosen: Settings, model: Source) -> Backend:
-        return LedgerBackend(choose_backend(chosen, model), ledger)
+    def with_ledger(chosen: Settings, model: ModelFiles, adapter: ModelFiles | None) -> Backend:
+        return LedgerBackend(choose_backend(chosen, model, adapter), ledger)
 
     stop = StopSignal(settings.run.shutdown_grace_seconds)
     with listening(stop):

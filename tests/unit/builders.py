@@ -1,12 +1,15 @@
 """Small makers of the values that the tests of several modules need."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from job.errors import Problem, SettingsError
-from job.records import Completion, Failure, Prompt, ResultRow
+from job.records import Completion, Failure, Kind, Prompt, Published, Release, ResultRow, Source
 from job.settings import Settings
 
+COMMIT = "a" * 40
+T = TypeVar("T")
 REQUIRED = {"MODEL_ID": "org/model", "DATASET_ID": "org/data"}
 
 
@@ -48,6 +51,54 @@ def template_file(folder: Path, source: str) -> Path:
     path = folder / "prompt.jinja"
     path.write_text(source, encoding="utf-8")
     return path
+
+
+class FakeFiles:
+    """Files of a model that nobody reads."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def check(self) -> None:
+        pass
+
+    def small_files(self) -> Path:
+        raise AssertionError("nobody reads these files")
+
+    all_files = small_files
+
+
+class FakeHub:
+    """Resolves every name to the same commit, and remembers what it was asked for."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.asked: list[tuple[str, ...]] = []
+        self._error = error
+
+    def resolve(self, kind: Kind, repo_id: str, revision: str) -> Source:
+        self._note(kind, repo_id, revision)
+        return Source(repo_id, COMMIT, local=False)
+
+    def files(self, kind: Kind, source: Source, *, any_format: bool) -> FakeFiles:
+        return FakeFiles(source)
+
+    def read(self, attempt: Callable[[], T], doing: str) -> T:
+        return attempt()
+
+    def check_target(self, repo_id: str) -> None:
+        self._note("check_target", repo_id)
+
+    def prepare_target(self, repo_id: str) -> None:
+        self._note("prepare_target", repo_id)
+
+    def publish(self, repo_id: str, release: Release, rows_of: Callable[[str], int], verified: str | None) -> Published:
+        self._note("publish", repo_id)
+        return Published(repo_id, COMMIT)
+
+    def _note(self, *what: str) -> None:
+        self.asked.append(what)
+        if self._error:
+            raise self._error
 
 
 class LetterTokenizer:

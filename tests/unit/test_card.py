@@ -9,17 +9,24 @@ from job.manifest import build
 from job.records import Source, Tally
 from tests.unit.builders import settings
 
+ENGINE = {"name": "vllm", "version": "1.2.3"}
 INFO = {"features": [{"name": "instruction", "dtype": "string"}], "splits": [{"name": "test", "num_examples": 3}]}
 
 
-def _manifest(tally: Tally | None = None, model: Source | None = None, **variables: object) -> dict[str, Any]:
+def _manifest(
+    tally: Tally | None = None, model: Source | None = None, adapter: Source | None = None, **variables: object
+) -> dict[str, Any]:
     model = model or Source("org/model", "a" * 40, local=False)
     data = Source("org/data", "b" * 40, local=False)
     return build(
-        identity=describe(settings(**variables), model, data, {"template": "alpaca"}, {"name": "vllm", "version": "1.2.3"}),
+        identity=describe(
+            settings(**variables), model, data, {"template": "alpaca"}, {"name": "vllm", "version": "1.2.3"}, adapter
+        ),
         model=model,
+        adapter=adapter,
         dataset=data,
         tally=tally or Tally(3, 0, {"length": 1, "stop": 2}, 30, 60),
+        generated_rows=3,
         files=[],
         seconds={},
         engine={},
@@ -27,7 +34,7 @@ def _manifest(tally: Tally | None = None, model: Source | None = None, **variabl
 
 
 def _card(**arguments: Any) -> str:
-    return render(_manifest(**arguments), INFO, "org/model-results")
+    return render(_manifest(**arguments), INFO, "org/model-results", manifest_path="run.json")
 
 
 def _front_matter(card: str) -> dict[str, Any]:
@@ -64,7 +71,7 @@ def test_the_card_says_what_was_run() -> None:
 
 def test_the_card_has_the_identity_of_the_manifest() -> None:
     manifest = _manifest()
-    assert f"| identity | `{manifest['identity']['digest']}` |" in render(manifest, INFO, "x")
+    assert f"| identity | `{manifest['identity']['digest']}` |" in render(manifest, INFO, "x", manifest_path="run.json")
 
 
 def test_settings_that_are_unset_have_no_line() -> None:

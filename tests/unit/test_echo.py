@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from job.engine import choose_backend
 from job.engine.echo import EchoBackend, EchoEngine, EchoTokenizer
 from job.errors import SettingsError
+from job.local_files import LocalFiles
 from job.records import Completion, Request, Source
 from tests.unit.builders import settings
 
@@ -93,7 +94,9 @@ def test_arguments_that_it_does_not_take_are_a_settings_error(arguments: str, na
 
 
 def test_echo_is_chosen_by_its_name() -> None:
-    backend = choose_backend(settings(ENGINE="echo"), Source("x", "none", local=False))
+    backend = choose_backend(
+        settings(ENGINE="echo"), LocalFiles("model", Source("x", "none", local=False), any_format=False), None
+    )
     assert isinstance(backend, EchoBackend)
     assert backend.facts["name"] == "echo"
     backend.check()

@@ -11,12 +11,14 @@ IDENTITY = Identity({"model": "m"})
 FILE = DataFile("data/test-00000-of-00001.parquet", 2, 100, 200, "f" * 64)
 
 
-def _built(model: Source, dataset: Source) -> dict[str, object]:
+def _built(model: Source, dataset: Source, adapter: Source | None = None) -> dict[str, object]:
     return build(
         identity=IDENTITY,
         model=model,
+        adapter=adapter,
         dataset=dataset,
         tally=Tally(2, 1, {"error": 1, "stop": 1}, 10, 20),
+        generated_rows=1,
         files=[FILE],
         seconds={"plan": 0.5},
         engine={"name": "echo"},
@@ -29,7 +31,9 @@ def test_the_manifest_has_everything_that_is_known() -> None:
     assert manifest == {
         "identity": {"digest": IDENTITY.digest, "facts": {"model": "m"}},
         "model": {"name": "org/model", "commit": "a" * 40, "local": False},
+        "adapter": None,
         "dataset": {"name": "org/data", "commit": "b" * 40, "local": False},
+        "generated_rows": 1,
         "counts": {
             "rows": 2,
             "failed_rows": 1,

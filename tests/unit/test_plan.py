@@ -1,6 +1,5 @@
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import pytest
 from structlog.testing import capture_logs
@@ -8,25 +7,12 @@ from structlog.testing import capture_logs
 from job.engine.echo import EchoBackend
 from job.errors import DatasetError, SettingsError
 from job.plan import Plan, make_plan
-from job.protocols import Backend
+from job.protocols import Backend, ModelFiles
 from job.records import Source
 from job.references import content_digest
 from job.settings import Settings
 from tests.support import write_jsonl
-from tests.unit.builders import settings, template_file
-
-COMMIT = "a" * 40
-
-
-class FakeHub:
-    """Resolves every name to the same commit, and remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, str, str, str | None]] = []
-
-    def resolve(self, kind: Literal["model", "dataset"], name: str, revision: str, token: str | None) -> Source:
-        self.asked.append((kind, name, revision, token))
-        return Source(name, COMMIT, local=False)
+from tests.unit.builders import COMMIT, FakeHub, settings, template_file
 
 
 class FakeBackend(EchoBackend):
@@ -38,12 +24,12 @@ class FakeBackend(EchoBackend):
         pass
 
 
-def _backend(_settings: Settings, _model: Source) -> Backend:
+def _backend(_settings: Settings, _model: ModelFiles, _adapter: ModelFiles | None) -> Backend:
     return FakeBackend()
 
 
 def _plan(rows: Path, **variables: object) -> Plan:
-    return make_plan(settings(DATASET_ID=rows, **variables), FakeHub().resolve, _backend)
+    return make_plan(settings(DATASET_ID=rows, **variables), FakeHub(), _backend)
 
 
 def _refused(kind: type[Exception], plan: Callable[[], Plan]) -> str:
@@ -64,32 +50,54 @@ def test_a_plan_names_everything_that_is_to_be_done(three_rows: Path, output: Pa
     assert not output.exists()
 
 
-def test_the_model_is_looked_up_with_revision_and_token(three_rows: Path) -> None:
+def test_model_and_adapter_are_looked_up_at_their_revisions(three_rows: Path, output: Path) -> None:
     hub = FakeHub()
-    make_plan(settings(DATASET_ID=three_rows, MODEL_REVISION="v2", HF_TOKEN="hf_secretsecret"), hub.resolve, _backend)
-    assert hub.asked == [("model", "org/model", "v2", "hf_secretsecret")]
+    chosen = settings(DATASET_ID=three_rows, MODEL_REVISION="v2", LORA_ID="me/lora", LORA_REVISION="v3", OUTPUT_DIR=output)
+    plan = make_plan(chosen, hub, _backend)
+    assert hub.asked == [("model", "org/model", "v2"), ("adapter", "me/lora", "v3")]
+    assert plan.adapter == Source("me/lora", COMMIT, local=False)
+    assert plan.identity.facts["adapter"] == {"id": "me/lora", "commit": COMMIT}
+    assert plan.folder.parent.name == plan.name == "model-lora"
 
 
 def test_the_dataset_is_looked_up_where_it_is_on_the_hub() -> None:
-    hub = FakeHub()
-
     class FoundError(Exception):
         pass
 
-    def resolve(kind: Literal["model", "dataset"], name: str, revision: str, token: str | None) -> Source:
-        hub.resolve(kind, name, revision, token)
-        if kind == "dataset":
-            raise FoundError
-        return Source(name, COMMIT, local=False)
-
+    hub = FakeHub(error=FoundError())
     with pytest.raises(FoundError):
-        make_plan(settings(DATASET_REVISION="v3"), resolve, _backend)
-    assert hub.asked == [("dataset", "org/data", "v3", None)]
+        make_plan(settings(DATASET_REVISION="v3"), hub, _backend)
+    assert hub.asked == [("dataset", "org/data", "v3")]
+
+
+def test_the_right_to_publish_is_asked_for_before_anything_is_looked_up(three_rows: Path) -> None:
+    hub = FakeHub()
+    plan = make_plan(settings(DATASET_ID=three_rows, HUB_NAMESPACE="me"), hub, _backend)
+    assert hub.asked == [("check_target", "me/model-results"), ("model", "org/model", "main")]
+    assert plan.repo_id == "me/model-results"
+
+
+@pytest.mark.parametrize(
+    ("variables", "repo_id"),
+    [
+        ({}, None),
+        ({"HUB_NAMESPACE": "me", "PUSH_TO_HUB": "false"}, None),
+        ({"HUB_NAMESPACE": "me", "HUB_REPO_ID": "we/answers"}, "we/answers"),
+        ({"HUB_NAMESPACE": "me", "LORA_ID": "you/lora"}, "me/model-lora-results"),
+    ],
+)
+def test_results_go_where_the_settings_say(three_rows: Path, variables: dict[str, str], repo_id: str | None) -> None:
+    assert _plan(three_rows, **variables).repo_id == repo_id
+
+
+def test_a_name_that_is_too_long_for_the_hub_is_a_settings_error(three_rows: Path) -> None:
+    message = _refused(SettingsError, lambda: _plan(three_rows, HUB_NAMESPACE="me", LORA_ID=f"you/{'x' * 90}"))
+    assert "longer than the 96 characters that the Hub allows: choose a name with HUB_REPO_ID" in message
 
 
 def test_the_echo_engine_needs_no_model(three_rows: Path) -> None:
     hub = FakeHub()
-    plan = make_plan(settings(ENGINE="echo", MODEL_ID="any/name", DATASET_ID=three_rows), hub.resolve, _backend)
+    plan = make_plan(settings(ENGINE="echo", MODEL_ID="any/name", DATASET_ID=three_rows), hub, _backend)
     assert plan.model == Source("any/name", "none", local=False)
     assert plan.folder.parent.name == "name"
     assert hub.asked == []

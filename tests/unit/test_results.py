@@ -8,9 +8,10 @@ import pytest
 
 from job.errors import DatasetError, OutputError
 from job.identity import row_seed
+from job.layout import CARD, MANIFEST
 from job.records import Completion, ResultRow, Tally
 from job.references import sha256_of
-from job.results import CARD, MANIFEST, Written, check_names, data_path, read_finished, result_columns, tally_of, write_data
+from job.results import Written, check_names, read_finished, result_columns, tally_of, write_data
 from tests.unit.builders import answered, failed
 
 METADATA: dict[bytes | str, bytes | str] = {"kept": "yes"}
@@ -54,11 +55,6 @@ def test_a_clash_of_names_is_refused_with_the_remedy() -> None:
         "Leave them out with DROP_COLUMNS=id,answers,seed, or rename them."
     )
     check_names(source, ["answers", "seed"], 1)
-
-
-def test_the_path_of_the_data_names_split_and_shard() -> None:
-    assert data_path("test", 0, 1) == PATH
-    assert data_path("train", 2, 16) == "data/train-00002-of-00016.parquet"
 
 
 def test_source_columns_are_untouched_and_results_follow(tmp_path: Path) -> None:

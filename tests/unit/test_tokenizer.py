@@ -36,12 +36,12 @@ def _made(folder: Path, chat_template: str | None, puts_bos: bool) -> Path:
 
 @pytest.fixture(scope="module")
 def with_bos(tmp_path_factory: pytest.TempPathFactory) -> ModelTokenizer:
-    return load_tokenizer(str(_made(tmp_path_factory.mktemp("bos"), CHAT, puts_bos=True)), None, trust_remote_code=False)
+    return load_tokenizer("org/model", _made(tmp_path_factory.mktemp("bos"), CHAT, puts_bos=True), trust_remote_code=False)
 
 
 @pytest.fixture(scope="module")
 def without_bos(tmp_path_factory: pytest.TempPathFactory) -> ModelTokenizer:
-    return load_tokenizer(str(_made(tmp_path_factory.mktemp("none"), None, puts_bos=False)), None, trust_remote_code=False)
+    return load_tokenizer("org/model", _made(tmp_path_factory.mktemp("none"), None, puts_bos=False), trust_remote_code=False)
 
 
 def test_the_bos_is_known_where_the_tokenizer_puts_one(with_bos: ModelTokenizer) -> None:
@@ -105,5 +105,5 @@ def test_a_folder_without_a_tokenizer_is_a_settings_error(tmp_path: Path, files:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(SettingsError) as caught:
-        load_tokenizer(str(tmp_path), None, trust_remote_code=False)
-    assert str(caught.value).startswith(f"MODEL_ID='{tmp_path}': its tokenizer cannot be loaded: ")
+        load_tokenizer("org/model", tmp_path, trust_remote_code=False)
+    assert str(caught.value).startswith("MODEL_ID='org/model': its tokenizer cannot be loaded: ")

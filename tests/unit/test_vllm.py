@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from job.engine import choose_backend
-from job.engine.vllm import VllmBackend, _check_folder, _completion, _named, installed_version
+from job.engine.vllm import VllmBackend, _completion, _named, installed_version
 from job.errors import SettingsError
+from job.local_files import LocalFiles
 from job.records import Completion, Source
 from tests.unit.builders import settings
 
@@ -63,55 +64,14 @@ def test_vllm_that_is_not_installed_is_a_settings_error(tmp_path: Path, monkeypa
         installed_version()
 
 
-def _model_folder(folder: Path, *names: str) -> Path:
-    for name in names:
-        (folder / name).write_text("{}")
-    return folder
-
-
-def test_a_folder_with_config_and_weights_is_accepted(tmp_path: Path) -> None:
-    _check_folder(_model_folder(tmp_path, "config.json", "model-00001-of-00002.safetensors"), any_format=False)
-
-
-@pytest.mark.parametrize(
-    ("names", "any_format", "message"),
-    [
-        ((), False, "the folder has no config.json"),
-        (("model.safetensors",), True, "the folder has no config.json"),
-        (
-            ("config.json", "pytorch_model.bin"),
-            False,
-            "no weights (*.safetensors); for another format, name its load_format in ENG",
-        ),
-    ],
-)
-def test_a_folder_that_is_no_model_is_a_settings_error(
-    tmp_path: Path, names: tuple[str, ...], any_format: bool, message: str
-) -> None:
-    with pytest.raises(SettingsError) as caught:
-        _check_folder(_model_folder(tmp_path, *names), any_format)
-    assert str(caught.value).startswith(f"MODEL_ID='{tmp_path}': ")
-    assert message in str(caught.value)
-
-
-def test_a_path_that_is_no_folder_is_a_settings_error(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="is no folder: give the folder that holds"):
-        _check_folder(tmp_path / "none", any_format=False)
-
-
-def test_weights_of_another_format_are_accepted_where_it_is_named(tmp_path: Path) -> None:
-    _model_folder(tmp_path, "config.json")
-    model = Source(str(tmp_path), "sha256:0", local=True)
-    VllmBackend(settings(ENGINE_ARGS='{"load_format": "dummy"}'), model).check()
-    with pytest.raises(SettingsError, match="no weights"):
-        VllmBackend(settings(), model).check()
-
-
-def test_a_model_of_the_hub_has_no_folder_to_check() -> None:
-    backend = choose_backend(settings(), Source("org/model", "a" * 40, local=False))
+def test_vllm_is_chosen_by_default_and_its_files_are_not_looked_at_yet(tmp_path: Path) -> None:
+    backend = choose_backend(
+        settings(), LocalFiles("model", Source(str(tmp_path), "sha256:0", local=True), any_format=False), None
+    )
     assert isinstance(backend, VllmBackend)
-    backend.check()
     assert backend.facts == {"name": "vllm", "version": installed_version()}
+    with pytest.raises(SettingsError, match=r"the folder has no config\.json"):
+        backend.check()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,89 @@
+"""Edge: the Hugging Face Hub. All requests go through here; those of `datasets` through the client that is limited here.
+
+- client: limits on requests and on waiting
+- retry: which errors pass by themselves, and how long to wait for that
+- resolve: names -> commits
+- snapshots, cache: the files of a model
+- access: may the results be published?
+- publish: one commit, verified
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from job.hub.access import Target, check_target, prepare
+from job.hub.client import Limits, limit_requests
+from job.hub.publish import Publisher
+from job.hub.resolve import resolve
+from job.hub.retry import Patience
+from job.hub.snapshots import HubFiles
+from job.local_files import VARIABLES
+from job.protocols import ModelFiles, Stop
+from job.records import Kind, Published, Release, Source
+from job.settings import HubSettings
+
+__all__ = ["Hub", "connect"]
+
+LOOKUP_PATIENCE_SECONDS = 30.0  # a Hub that is down at the start is said to be so in seconds
+READ_PATIENCE_SECONDS = 300.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """The Hub as this run uses it: with its token, its limits and its patience."""
+
+    api: Any
+    settings: HubSettings
+    patience: Patience
+
+    def resolve(self, kind: Kind, repo_id: str, revision: str) -> Source:
+        """The commit of a revision. Raises: SettingsError, AccessError, HubUnavailableError."""
+        attempt = lambda: resolve(self.api, kind, repo_id, revision)  # noqa: E731
+        return self.patience(attempt, f"{VARIABLES[kind]}={repo_id}", LOOKUP_PATIENCE_SECONDS)
+
+    def files(self, kind: Kind, source: Source, *, any_format: bool) -> ModelFiles:
+        """The files of a model or adapter; nothing is asked or fetched yet."""
+        return HubFiles(self.api, self.patience, kind, source, any_format=any_format)
+
+    def read(self, attempt: Callable[[], T], doing: str) -> T:
+        """Something that another library reads from the Hub, tried again while it fails for a reason that passes."""
+        return self.patience(attempt, doing, READ_PATIENCE_SECONDS)
+
+    def check_target(self, repo_id: str) -> None:
+        """Raises: AccessError where the results may not be published there. Changes nothing."""
+        self._looked_up(repo_id, check_target)
+
+    def prepare_target(self, repo_id: str) -> None:
+        """Make the repository for the results where it does not exist yet: no other check of the right to it can be trusted."""
+        self._looked_up(repo_id, prepare)
+
+    def publish(self, repo_id: str, release: Release, rows_of: Callable[[str], int], verified: str | None) -> Published:
+        """Publish a release and read it back. rows_of, verified: see Publisher.
+
+        Raises: AccessError at the first refusal; HubUnavailableError where HUB_DEADLINE_SECONDS passed. Either nothing is
+        published then, or all of it: the same call finds out which.
+        """
+        publisher = Publisher(self.api, self._target(repo_id), release, rows_of, verified)
+        return self.patience(
+            publisher.attempt, f"publishing to {repo_id}", self.settings.hub_deadline_seconds, event="upload_retry"
+        )
+
+    def _looked_up(self, repo_id: str, check: Callable[[Any, Target], object]) -> None:
+        target = self._target(repo_id)
+        self.patience(lambda: check(self.api, target), f"the results' repository {repo_id}", LOOKUP_PATIENCE_SECONDS)
+
+    def _target(self, repo_id: str) -> Target:
+        return Target(repo_id, self.settings.hub_private)
+
+
+def connect(settings: HubSettings, stop: Stop, sleep: Callable[[float], None] = time.sleep) -> Hub:
+    """The Hub of this process. No request is sent yet."""
+    from huggingface_hub import HfApi
+
+    limits = Limits(stop)
+    limit_requests(limits)
+    return Hub(HfApi(token=settings.token), settings, Patience(limits, stop, sleep))

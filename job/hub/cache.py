@@ -1,0 +1,51 @@
+"""The Hub's cache on this machine, as this job leaves it: no damaged content, nothing that was read only to be compared."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from job.errors import OutputError
+from job.hub.retry import MismatchError
+from job.references import git_blob_id, sha256_of
+
+_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR})
+
+
+@contextmanager
+def cache_errors() -> Iterator[None]:
+    """Errors of the disk that the cache is on; those of the Hub are OSErrors too, and pass."""
+    from huggingface_hub import constants
+
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS or getattr(error, "response", None) is not None:
+            raise
+        raise OutputError(
+            f"{constants.HF_HUB_CACHE}: {error.strerror}. Make room there, or set HF_HOME to a folder that can be written."
+        ) from error
+
+
+def check_content(name: str, path: Path) -> None:
+    """The cache names each content by its digest, but the library does not compare: damaged weights would answer nonsense.
+
+    Raises: MismatchError, the file removed.
+    """
+    content = path.resolve()
+    digest = {64: sha256_of, 40: git_blob_id}.get(len(content.name))
+    if digest and digest(content) != content.name:
+        content.unlink()
+        path.unlink(missing_ok=True)
+        raise MismatchError(f"{name} came damaged from the Hub")
+
+
+def forget(commit: str) -> None:
+    """Remove what the cache has of this commit alone."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        scan_cache_dir().delete_revisions(commit).execute()
+    except CacheNotFound:
+        return

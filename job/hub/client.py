@@ -1,0 +1,102 @@
+"""The Hub's HTTP client with limits: on every request, on every wait that the Hub asks for, and on a whole piece of work.
+
+The library's own client waits for ever on all but downloads, and sleeps as long as a Retry-After header says.
+Source of the library's habits: huggingface_hub 2.4, utils/_http.py.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any
+
+from job.errors import StoppedError
+from job.protocols import Stop
+
+CONNECT_SECONDS = 10.0
+REQUEST_SECONDS = 60.0  # between two bytes, not for the whole request
+LONGEST_WAIT_SECONDS = 120.0
+
+
+class DeadlineError(Exception):
+    """The time for a piece of work with the Hub is over. Not an error of HTTP: the library would try those again."""
+
+
+class Limits:
+    """Until when requests may be sent. Shared by all threads of the library, so not bound to any of them."""
+
+    def __init__(self, stop: Stop, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stop = stop
+        self._clock = clock
+        self._until = float("inf")
+        self.last_failure = ""
+        """What went wrong last, for the error that names the deadline."""
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Requests of this block must begin within so many seconds; an outer block's limit holds as well."""
+        outer = self._until
+        self._until = min(outer, self._clock() + seconds)
+        self.last_failure = ""
+        try:
+            yield
+        finally:
+            self._until = outer
+
+    @property
+    def seconds_left(self) -> float:
+        return max(self._until - self._clock(), 0.0)
+
+    def check(self) -> None:
+        """Raises: DeadlineError, or StoppedError where the run was asked to stop and its grace is over."""
+        if self._stop.signal and self._stop.grace_is_over:
+            raise stopped(self._stop)
+        if not self.seconds_left:
+            raise DeadlineError(self.last_failure or "the time is over")
+
+    def note(self, method: str, path: str, what: object) -> None:
+        self.last_failure = f"{what} to {method} {path}"
+
+    def shorten(self, headers: MutableMapping[str, str]) -> None:
+        """Cut the waits that an answer asks for: the library would sleep for whatever is written there."""
+        longest = int(min(LONGEST_WAIT_SECONDS, self.seconds_left))
+        asked = headers.get("retry-after", "")
+        if asked.isdigit() and int(asked) > longest:
+            headers["retry-after"] = str(longest)
+        if window := headers.get("ratelimit"):
+            headers["ratelimit"] = re.sub(r"\bt=(\d+)", lambda found: f"t={min(int(found[1]), longest)}", window)
+
+
+def stopped(stop: Stop) -> StoppedError:
+    return StoppedError(f"stopped by {stop.signal} while working with the Hub. Run the same command again to go on.")
+
+
+def limit_requests(limits: Limits) -> None:
+    """Give every request of huggingface_hub in this process these limits, those included that ask for none."""
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+    from huggingface_hub.utils._http import hf_request_event_hook
+
+    timeouts = httpx.Timeout(REQUEST_SECONDS, connect=CONNECT_SECONDS).as_dict()
+
+    class LimitedTransport(httpx.HTTPTransport):
+        def handle_request(self, request: Any) -> Any:
+            limits.check()
+            asked = request.extensions.get("timeout", {})
+            request.extensions["timeout"] = timeouts | {name: value for name, value in asked.items() if value is not None}
+            try:
+                response = super().handle_request(request)
+            except httpx.HTTPError as error:
+                limits.note(request.method, request.url.path, type(error).__name__)
+                raise
+            if response.status_code >= httpx.codes.BAD_REQUEST:
+                limits.note(request.method, request.url.path, response.status_code)
+                limits.shorten(response.headers)
+            return response
+
+    def client() -> Any:
+        return httpx.Client(
+            transport=LimitedTransport(), event_hooks={"request": [hf_request_event_hook]}, follow_redirects=True, timeout=None
+        )
+
+    set_client_factory(client)

@@ -1,0 +1,136 @@
+"""Publication: one commit that holds the data, the card and the manifest; verified by reading it back.
+
+What is to be there is compared with what is there, and only the difference is committed. So an attempt whose answer was lost,
+a second run of the same command and a twin that was faster all find nothing left to do. Each attempt reads the head anew and
+commits on top of exactly that: a commit that came in between makes it fail, and the next attempt builds on the new head.
+"""
+
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from job.hub.access import DATASET, Target, prepare
+from job.hub.cache import cache_errors, check_content, forget
+from job.hub.resolve import LOOKUP_SECONDS
+from job.hub.retry import MismatchError
+from job.records import Published, Release
+from job.references import git_blob_id_of
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """A commit, and the digest of each of its files: SHA-256 of LFS files, git's SHA-1 of the others."""
+
+    commit: str
+    digests: Mapping[str, str]
+
+
+class Publisher:
+    """Publishes one release; `attempt` may be called as often as it takes."""
+
+    def __init__(self, api: Any, target: Target, release: Release, rows_of: Callable[[str], int], verified: str | None) -> None:
+        """rows_of: rows of the split that a reader gets at a commit; verified: a commit that was read back before."""
+        self._api = api
+        self._target = target
+        self._release = release
+        self._rows_of = rows_of
+        self._verified = verified
+        self._token = uuid.uuid4().hex
+        self._tried = False
+
+    def attempt(self) -> Published:
+        """Commit what is missing, and verify it.
+
+        Raises: errors of huggingface_hub as they are; MismatchError where what is there is not what belongs there.
+        """
+        commit = self._landed() if self._tried else None
+        if commit is None:
+            commit = self._committed()
+        if commit != self._verified:
+            self._verify(commit)
+            self._verified = commit
+        return Published(self._target.repo_id, commit)
+
+    def _landed(self) -> str | None:
+        """The commit of an earlier attempt of this publication, whose answer did not arrive."""
+        return self._find(lambda commit: self._token in commit.message)
+
+    def _committed(self) -> str:
+        """The commit that has the release, made now if need be."""
+        info = prepare(self._api, self._target)
+        head = _Head(info.sha, _digests(info))
+        operations = list(self._operations(head))
+        if not operations:
+            return self._find(lambda commit: commit.title == self._release.title) or head.commit
+        self._tried = True
+        done = self._api.create_commit(
+            self._target.repo_id,
+            operations,
+            commit_message=self._release.title,
+            commit_description=f"Publication {self._token}",
+            repo_type=DATASET,
+            parent_commit=head.commit,
+        )
+        # Where every file turned out to be there already the client commits nothing and names the head, whosever it is.
+        oid: str = done.oid
+        return oid if oid != head.commit else self._landed() or oid
+
+    def _operations(self, head: _Head) -> Iterator[Any]:
+        """What has to change to get from the head to the release. Built anew each time: the client alters what it is given."""
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+        release = self._release
+        for file in release.files:
+            if head.digests.get(file.path) != file.sha256:
+                yield CommitOperationAdd(file.path, str(release.folder / file.path))
+        for path, text in release.texts(list(head.digests), lambda path: self._read(head, path)).items():
+            content = text.encode()
+            if head.digests.get(path) != git_blob_id_of(content):
+                yield CommitOperationAdd(path, content)
+        ours = {file.path for file in release.files}
+        for path in head.digests:
+            if release.is_stale(path) and path not in ours:
+                yield CommitOperationDelete(path)
+
+    def _read(self, head: _Head, path: str) -> str | None:
+        if path not in head.digests:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            found = self._api.hf_hub_download(
+                self._target.repo_id, path, repo_type=DATASET, revision=head.commit, local_dir=folder
+            )
+            return Path(found).read_text(encoding="utf-8")
+
+    def _find(self, wanted: Callable[[Any], bool]) -> str | None:
+        commits = self._api.list_repo_commits(self._target.repo_id, repo_type=DATASET)
+        return next((commit.commit_id for commit in commits if wanted(commit)), None)
+
+    def _verify(self, commit: str) -> None:
+        """Read the data back as anyone would: what the Hub says of each file, its content, then the split.
+
+        Raises: MismatchError.
+        """
+        info = self._api.repo_info(
+            self._target.repo_id, repo_type=DATASET, revision=commit, files_metadata=True, timeout=LOOKUP_SECONDS
+        )
+        known, files = _digests(info), self._release.files
+        for file in files:
+            if known.get(file.path) != file.sha256:
+                raise MismatchError(f"{file.path} at {commit} is not what was sent, by the Hub's own digest")
+        try:
+            with cache_errors():
+                for file in files:
+                    path = self._api.hf_hub_download(self._target.repo_id, file.path, repo_type=DATASET, revision=commit)
+                    check_content(file.path, Path(path))
+                expected, rows = sum(file.rows for file in files), self._rows_of(commit)
+        finally:
+            forget(commit)
+        if rows != expected:
+            raise MismatchError(f"the split has {rows} rows at {commit}, not {expected}")
+
+
+def _digests(info: Any) -> Mapping[str, str]:
+    return {file.rfilename: file.lfs.sha256 if file.lfs else file.blob_id for file in info.siblings}

@@ -1,0 +1,173 @@
+"""What to do about an error of the Hub: wait and try again, or give up. Classification is a value, apart from the waiting."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+import tenacity
+
+from job.errors import AccessError, HubUnavailableError, JobError
+from job.hub.client import LONGEST_WAIT_SECONDS, DeadlineError, Limits, stopped
+from job.protocols import Stop
+
+TRANSIENT_STATUSES = frozenset({408, 409, 412, 425, 429, 500, 502, 503, 504})
+STOP_POLL_SECONDS = 0.2
+_DISGUISED = re.compile(r"HTTP status (?:client|server) error \((\d{3})")
+_backoff = tenacity.wait_exponential_jitter(initial=1, max=30)
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether an error may go away by itself, and what the Hub asked for.
+
+    status: the HTTP status, None where no answer came; retry_after: seconds that the Hub asked to wait, None where it did not;
+    known: whether it is an error of the Hub or of the way there at all, rather than a bug of ours.
+    """
+
+    transient: bool
+    status: int | None = None
+    retry_after: float | None = None
+    known: bool = True
+
+
+class MismatchError(Exception):
+    """What the Hub gave back is not what belongs there. It may be the connection's fault, so it is worth another try."""
+
+
+def judge(error: BaseException) -> Verdict:
+    """The verdict on an error of the Hub's libraries, which wrap, disguise and confuse them: see each case."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+
+    for cause in _causes(error):
+        if isinstance(cause, MismatchError):
+            return Verdict(transient=True)
+        if isinstance(cause, DeadlineError | OfflineModeIsEnabled):
+            return Verdict(transient=False)
+        response = getattr(cause, "response", None)
+        if response is not None:
+            status = response.status_code
+            return Verdict(status in TRANSIENT_STATUSES, status, _retry_after(response.headers))
+        if disguised := _DISGUISED.search(str(cause)):  # xet reports a 403 as a ConnectionError
+            status = int(disguised[1])
+            return Verdict(status in TRANSIENT_STATUSES, status)
+        if isinstance(cause, httpx.HTTPError | ConnectionError | TimeoutError):
+            return Verdict(transient=True)
+        if isinstance(cause, json.JSONDecodeError):  # a proxy's HTML page where the library expects JSON
+            return Verdict(transient=True)
+    # The library refuses in words what its endpoints refuse in words: an invalid card, an object too large for the account.
+    refused = isinstance(error, ValueError) and ("Invalid metadata" in str(error) or "LFS batch API" in str(error))
+    return Verdict(transient=False, known=refused)
+
+
+def translated(error: Exception, doing: str) -> JobError:
+    """An error of the Hub that is not to be tried again, as this job's own. Raises: an error that is none of the Hub, as it is.
+
+    doing: what was tried, such as "publishing to org/name".
+    """
+    verdict, text = judge(error), " ".join(str(error).split())[:600]
+    if isinstance(error, JobError):
+        return error
+    if isinstance(error, DeadlineError):
+        return HubUnavailableError(f"{doing}: the Hub did not do it in time (last: {text}). Try again later.")
+    if isinstance(error, MismatchError):
+        return HubUnavailableError(f"{doing}: {text}. Try again later.")
+    if not verdict.known:
+        raise error
+    if verdict.transient or (verdict.status is None and not isinstance(error, ValueError)):
+        answered = f"answered {verdict.status}" if verdict.status else "did not answer"
+        return HubUnavailableError(f"{doing}: the Hub {answered}: {text}. Try again later.")
+    if verdict.status in (401, 403):
+        return AccessError(f"{doing}: the Hub refused access ({verdict.status}): {text}. Check HF_TOKEN and its rights.")
+    return AccessError(f"{doing}: the Hub refused it{f' ({verdict.status})' if verdict.status else ''}: {text}.")
+
+
+class Patience:
+    """Tries again what may succeed later, for a limited time, and ends at once where a stop is asked for."""
+
+    def __init__(self, limits: Limits, stop: Stop, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.limits = limits
+        self._stop = stop
+        self._sleep = sleep
+
+    def __call__(self, attempt: Callable[[], T], doing: str, seconds: float, event: str = "hub_retry") -> T:
+        """What `attempt` returns in the end.
+
+        doing: for messages; seconds: for all attempts together, waits included; event: logged before each wait.
+        Raises: AccessError at the first refusal, HubUnavailableError where time is over, StoppedError; JobErrors of `attempt`.
+        """
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_worth_trying),
+            stop=tenacity.stop_before_delay(seconds),
+            wait=_wait,
+            sleep=self._pause,
+            before_sleep=lambda state: _log_retry(state, doing, event),
+            reraise=True,
+        )
+        try:
+            with self.limits.within(seconds):
+                return retrying(attempt)
+        except Exception as error:
+            raise translated(error, doing) from error
+
+    def _pause(self, seconds: float) -> None:
+        """Sleep, but not through a signal."""
+        while seconds > 0:
+            if self._stop.signal:
+                raise stopped(self._stop)
+            step = min(seconds, STOP_POLL_SECONDS)
+            self._sleep(step)
+            seconds -= step
+
+
+def _worth_trying(error: BaseException) -> bool:
+    return isinstance(error, Exception) and not isinstance(error, JobError) and judge(error).transient
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    """As long as the Hub asks for, within reason; else longer each time, and by chance, so that rivals do not meet again."""
+    asked = judge(_error(state)).retry_after
+    return min(asked, LONGEST_WAIT_SECONDS) if asked else _backoff(state)
+
+
+def _log_retry(state: tenacity.RetryCallState, doing: str, event: str) -> None:
+    error = _error(state)
+    verdict = judge(error)
+    log.warning(
+        event,
+        doing=doing,
+        attempt=state.attempt_number,
+        status=verdict.status,
+        error=" ".join(str(error).split())[:300] or type(error).__name__,
+        wait_seconds=round(state.upcoming_sleep, 1),
+    )
+
+
+def _error(state: tenacity.RetryCallState) -> BaseException:
+    error = state.outcome.exception() if state.outcome else None
+    if error is None:
+        raise ValueError("nothing failed")
+    return error
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and those under it: an upload that fails is a RuntimeError from the one that says why."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    value = headers.get("retry-after", "")
+    if value.isdigit():
+        return float(value)
+    window = re.search(r"\bt=(\d+)", headers.get("ratelimit", ""))
+    return float(window[1]) if window else None

@@ -1,0 +1,43 @@
+"""The names of things in a results folder, which is laid out as the repository that it is published to.
+
+    README.md                              the card, of all splits that the repository has
+    run.json                               the manifest
+    data/test-00000-of-00001.parquet       the split `test`; of the configuration `main`: main/test-00000-of-00001.parquet
+
+A repository may hold several splits, each from a run of its own: run.json is that of the first one, run-<split>.json that of
+another split, and each further configuration has its own in its folder.
+"""
+
+MANIFEST = "run.json"
+CARD = "README.md"
+DEFAULT_CONFIG = "default"
+
+
+def config_of(dataset_config: str | None) -> str:
+    """The configuration of the results of a DATASET_CONFIG: `datasets` calls the only one `default`."""
+    return dataset_config or DEFAULT_CONFIG
+
+
+def data_folder(config: str) -> str:
+    return "data" if config == DEFAULT_CONFIG else config
+
+
+def data_path(config: str, split: str, shard: int, shards: int) -> str:
+    return f"{data_folder(config)}/{split}-{shard:05d}-of-{shards:05d}.parquet"
+
+
+def data_pattern(config: str, split: str) -> str:
+    """The glob of a split's files, for the card."""
+    return f"{data_folder(config)}/{split}-*"
+
+
+def is_data_of(path: str, config: str, split: str) -> bool:
+    """Whether `data_pattern` takes this path in."""
+    folder, _, name = path.rpartition("/")
+    return folder == data_folder(config) and name.startswith(f"{split}-")
+
+
+def manifest_paths(config: str, split: str) -> tuple[str, str]:
+    """Where a split's manifest is: the first path, or where that is another split's, the second."""
+    folder = "" if config == DEFAULT_CONFIG else f"{config}/"
+    return f"{folder}{MANIFEST}", f"{folder}run-{split}.json"

@@ -1,0 +1,109 @@
+"""What is published of a finished run, and where: puts card, manifest and data together for the Hub."""
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from job import card, dataset, manifest, results
+from job.disk import disk_errors, json_text, write_whole
+from job.errors import AccessError, HubUnavailableError, JobError, OutputError, Problem, SettingsError, StoppedError
+from job.layout import CARD, MANIFEST, config_of, is_data_of, manifest_paths
+from job.plan import Plan
+from job.protocols import Hub
+from job.records import Published, ReadText, Release
+
+RECORD = "published.json"
+
+log = structlog.get_logger()
+
+
+def publish(plan: Plan, facts: Mapping[str, Any], hub: Hub) -> Published | None:
+    """Publish the results of a finished run, where they are to be published and are not yet.
+
+    facts: the run's manifest.
+    Raises: a JobError; its message says that the results are safe, and what to do.
+    """
+    if plan.repo_id is None:
+        return None
+    config, split = config_of(plan.settings.data.dataset_config), plan.settings.data.dataset_split
+    release = Release(
+        folder=plan.folder,
+        files=results.files_of(facts),
+        texts=_texts(plan, facts, plan.repo_id),
+        is_stale=lambda path: is_data_of(path, config, split),
+        run_id=plan.identity.short,
+    )
+    earlier = _earlier(plan.folder, plan.repo_id)
+    try:
+        with tempfile.TemporaryDirectory(dir=plan.folder, prefix=".reading-") as folder:
+            published = hub.publish(plan.repo_id, release, _rows_of(plan, Path(folder)), earlier)
+    except (AccessError, HubUnavailableError, OutputError, SettingsError, StoppedError) as error:
+        raise _with_remedy(error, plan.folder) from error
+    with disk_errors(plan.folder):
+        record = {"repo_id": published.repo_id, "commit": published.commit}
+        write_whole(plan.folder / RECORD, json_text(record))
+    log.info("published", repo_id=published.repo_id, commit=published.commit, new=published.commit != earlier)
+    return published
+
+
+def described(plan: Plan, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The `dataset_info` of a run's results, for its card."""
+    split = plan.settings.data.dataset_split
+    return dataset.dataset_info(result_schema(plan), split, results.files_of(facts))
+
+
+def result_schema(plan: Plan) -> Any:
+    """The columns of the results: those of the source that are kept, then those that the job adds."""
+    added = results.result_columns(plan.settings.sampling.num_samples)
+    return dataset.extended(plan.rows.schema, kept_columns(plan), added)
+
+
+def kept_columns(plan: Plan) -> list[str]:
+    return [name for name in plan.rows.schema.names if name not in plan.settings.data.drop_columns]
+
+
+def _texts(plan: Plan, facts: Mapping[str, Any], repo_id: str) -> Callable[[Sequence[str], ReadText], Mapping[str, str]]:
+    config, split = config_of(plan.settings.data.dataset_config), plan.settings.data.dataset_split
+    first, second = manifest_paths(config, split)
+    info = described(plan, facts)
+    with disk_errors(plan.folder):
+        run = (plan.folder / MANIFEST).read_text(encoding="utf-8")
+
+    def texts(paths: Sequence[str], read: ReadText) -> Mapping[str, str]:
+        there = read(first)
+        path = first if there is None or manifest.describes(there, config, split) else second
+        try:
+            readme = card.render(facts, info, repo_id, manifest_path=path, existing=read(CARD), paths=paths)
+        except ValueError as error:
+            message = f"{error}. Mend it there, or name another repository"
+            raise SettingsError([Problem("HUB_REPO_ID", repo_id, message)]) from error
+        return {path: run, CARD: readme}
+
+    return texts
+
+
+def _rows_of(plan: Plan, folder: Path) -> Callable[[str], int]:
+    data, token, repo_id = plan.settings.data, plan.settings.hub.token, plan.repo_id or ""
+    return lambda commit: dataset.count_rows(repo_id, commit, config_of(data.dataset_config), data.dataset_split, token, folder)
+
+
+def _earlier(folder: Path, repo_id: str) -> str | None:
+    """The commit that an earlier run of this command published there and read back, None where there is none."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        commit: str | None = record["commit"] if record["repo_id"] == repo_id else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return commit
+
+
+def _with_remedy(error: JobError, folder: Path) -> JobError:
+    """The same error, with what is safe and what to do about it."""
+    remedy = f"All answers are safe in {folder}; the same command publishes them without answering again."
+    if isinstance(error, SettingsError):
+        return SettingsError([Problem(each.variable, each.value, f"{each.message}. {remedy}") for each in error.problems])
+    return type(error)(f"{error} {remedy}")

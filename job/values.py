@@ -1,0 +1,66 @@
+"""How the text of a variable becomes a value. Each function refuses with a ValueError that says what is wrong with it."""
+
+import json
+import re
+from typing import Any
+
+
+def words(value: object) -> object:
+    """Names separated by commas or spaces, as in a shell variable."""
+    return tuple(re.findall(r"[^,\s]+", value)) if isinstance(value, str) else value
+
+
+def stop_sequences(value: object) -> object:
+    """A JSON list of strings, or the text itself as the only stop sequence."""
+    if not isinstance(value, str):
+        return value
+    stops = _parsed(value) if value.lstrip().startswith("[") else [value]
+    if "" in stops:
+        raise ValueError("holds an empty string, which would end every answer at once")
+    return tuple(stops)
+
+
+def split_name(value: str) -> str:
+    if not re.fullmatch(r"\w+(\.\w+)*", value):
+        raise ValueError("is not the name of a split; for the first rows of a split use MAX_ROWS")
+    return value
+
+
+def access_token(value: object) -> object:
+    """The token without the line end that it has when it comes from a file."""
+    token = value.strip() if isinstance(value, str) else value
+    if isinstance(token, str) and not re.fullmatch(r"[!-~]+", token):
+        raise ValueError("holds a space or a character that no access token has")
+    return token
+
+
+def json_object(value: object) -> object:
+    return _parsed(value) if isinstance(value, str) else value
+
+
+def hub_name(value: str) -> str:
+    """The name of a user, organisation or repository, by the Hub's rules."""
+    if not re.fullmatch(r"(?!.*(--|\.\.))[A-Za-z0-9_]([\w.-]{0,94}[A-Za-z0-9_])?", value, re.ASCII):
+        raise ValueError(
+            "is no name on the Hub: 1 to 96 letters, digits, `_`, `-` or `.`; no `-` or `.` at either end or twice in a row"
+        )
+    return value
+
+
+def repo_id(value: str) -> str:
+    """`namespace/name` on the Hub."""
+    if value.count("/") != 1:
+        raise ValueError("is not of the form namespace/name")
+    for part in value.split("/"):
+        hub_name(part)
+    return value
+
+
+def _parsed(text: str) -> Any:
+    """The value of a JSON text; NaN, infinities and lone surrogates, which others could not read back, are refused."""
+    try:
+        value = json.loads(text)
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
+    return value
