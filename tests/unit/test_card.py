@@ -106,3 +106,48 @@ def test_a_local_model_is_named_without_its_path() -> None:
 
 def test_nothing_is_escaped_as_html() -> None:
     assert r"| stop | `['<\|im_end\|>']` |" in _card(STOP="<|im_end|>")
+
+
+def _republished(existing: str, split: str = "test", **variables: Any) -> str:
+    info = INFO | {"splits": [{"name": split, "num_bytes": 1, "num_examples": 3}], "download_size": 1, "dataset_size": 1}
+    manifest = _manifest(DATASET_SPLIT=split, **variables)
+    return render(manifest, info, "org/results", manifest_path="run.json", existing=existing)
+
+
+def test_published_again_the_card_is_the_same() -> None:
+    card = _republished("")
+    assert _republished(card) == card
+
+
+def test_words_of_people_around_the_section_are_kept() -> None:
+    before, after = "---\nlicense: mit\n---\n# Our study\n\nRead this first.\n", "\n## Licence\n\nMIT.\n"
+    card = _republished(before) + after
+    again = _republished(card, SEED=7)
+    assert "license: mit\n" in again
+    assert "# Our study\n\nRead this first.\n\n<!-- answers to default/test: begin -->\n# Answers" in again
+    assert again.endswith(f"<!-- answers to default/test: end -->\n{after}")
+    assert "| seed | 7 |" in again
+    assert "| seed | 0 |" not in again
+
+
+def test_each_split_and_configuration_has_a_section() -> None:
+    card = _republished(_republished(_republished(""), split="dev"), DATASET_CONFIG="main")
+    for name in ("default/test", "default/dev", "main/test"):
+        assert card.count(f"<!-- answers to {name}: begin -->") == 1
+    assert 'load_dataset("org/results", "main", split="test")' in card
+    assert "3 rows of `org/data`, configuration `main`, split `test`, answered by `org/model`.\n" in card
+
+
+def test_a_section_without_its_end_is_left_to_people_and_a_new_one_follows() -> None:
+    broken = "<!-- answers to default/test: begin -->\nhalf a section\n"
+    card = _republished(broken)
+    assert "half a section" in card
+    assert card.count("<!-- answers to default/test: end -->") == 1
+    assert _republished(card) == card
+
+
+def test_an_adapter_is_named_beside_its_model() -> None:
+    card = _card(adapter=Source("me/lora", "c" * 40, local=False))
+    assert "# Answers of org/model with me/lora\n" in card
+    assert f"| adapter | `me/lora` at `{'c' * 40}` |\n" in card
+    assert "| adapter |" not in _card()

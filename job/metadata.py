@@ -1,0 +1,111 @@
+"""The metadata at the top of a dataset card, in YAML: what is about one split is replaced, and all else is kept. Pure.
+
+Source of its forms: https://huggingface.co/docs/datasets/repository_structure and `datasets`' own MetadataConfigs.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from job.layout import DEFAULT_CONFIG, data_pattern
+
+# What `datasets` takes for a split where a card names no files.
+_UNNAMED_DATA = re.compile(r"data/(\w+)-\d{5}-of-\d{5}[^/]*\.parquet")
+
+Metadata = dict[str, Any]
+
+
+def merged(card: str, config: str, split: str, dataset_info: Mapping[str, Any], paths: Sequence[str]) -> tuple[str, str]:
+    """The metadata of a card with this split in it, as YAML, and the text below the metadata as it is.
+
+    card: empty where there is none; dataset_info: of this split alone; paths: the files that are there.
+    Raises: ValueError where the metadata cannot be read, or has another split of this configuration with other columns.
+    """
+    metadata, body = _parsed(card)
+    try:
+        configs = _configs(metadata.get("configs"), config, split, paths)
+        infos = _infos(metadata.get("dataset_info"), config, split, dataset_info)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError("`configs` or `dataset_info` at the top of its README.md have a form that is not known") from error
+    metadata |= {"configs": configs, "dataset_info": infos}
+    return yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True), body
+
+
+def _parsed(card: str) -> tuple[Metadata, str]:
+    """The metadata at the top of a card, and the text below it."""
+    found = re.match(r"\s*---[ \t]*\r?\n(.*?)^---[ \t]*\r?$\n?", card, re.DOTALL | re.MULTILINE)
+    if not found:
+        return {}, card
+    try:
+        metadata = yaml.safe_load(found[1])
+    except yaml.YAMLError as error:
+        raise ValueError(f"the metadata at the top of its README.md is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(metadata, dict | None):
+        raise ValueError("the metadata at the top of its README.md is no mapping")
+    return metadata or {}, card[found.end() :]
+
+
+def _configs(existing: Any, config: str, split: str, paths: Sequence[str]) -> list[Metadata]:
+    """The `configs` of a card, with the files of this split."""
+    configs = _mappings(existing) or _unnamed(paths)
+    ours = next((each for each in configs if each.get("config_name", DEFAULT_CONFIG) == config), None)
+    if ours is None:
+        ours = {"config_name": config}
+        configs.append(ours)
+    entry = {"split": split, "path": data_pattern(config, split)}
+    ours["data_files"] = _replaced(_data_files(ours.get("data_files")), "split", entry)
+    return configs
+
+
+def _unnamed(paths: Sequence[str]) -> list[Metadata]:
+    """What a card without `configs` means by the files that are there."""
+    splits = dict.fromkeys(found[1] for path in sorted(paths) if (found := _UNNAMED_DATA.fullmatch(path)))
+    files = [{"split": split, "path": data_pattern(DEFAULT_CONFIG, split)} for split in splits]
+    return [{"config_name": DEFAULT_CONFIG, "data_files": files}] if files else []
+
+
+def _data_files(existing: Any) -> list[Metadata]:
+    """The forms that `datasets` allows, as one: a list of splits and paths."""
+    if not existing:
+        return []
+    if isinstance(existing, dict):
+        return [{"split": split, "path": path} for split, path in existing.items()]
+    if isinstance(existing, list) and all(isinstance(each, dict) for each in existing):
+        return existing
+    return [{"split": "train", "path": existing}]
+
+
+def _infos(existing: Any, config: str, split: str, ours: Mapping[str, Any]) -> Any:
+    """The `dataset_info` of a card, with this split: one mapping where there is one configuration, else a list."""
+    infos = _mappings(existing if isinstance(existing, list) else [existing] if existing else [])
+    old = next((each for each in infos if each.get("config_name", DEFAULT_CONFIG) == config), None)
+    new = {"config_name": config, **ours} if config != DEFAULT_CONFIG else dict(ours)
+    others = [each for each in (old or {}).get("splits", []) if each["name"] != split]
+    if others and old is not None:
+        if old.get("features") != ours["features"]:
+            names = ", ".join(each["name"] for each in others)
+            raise ValueError(f"its split {names} has other columns than this run's {split}, and a configuration has one set")
+        new["splits"] = _replaced(old["splits"], "name", ours["splits"][0])
+        new["dataset_size"] = sum(each["num_bytes"] for each in new["splits"])
+        new.pop("download_size")  # is not known by split
+    if old is None:
+        infos.append(new)
+    else:
+        infos[infos.index(old)] = new
+    return infos[0] if len(infos) == 1 else [{"config_name": DEFAULT_CONFIG, **each} for each in infos]
+
+
+def _mappings(entries: Any) -> list[Metadata]:
+    """Copies of the entries. Raises: TypeError where it is no list of mappings."""
+    if not all(isinstance(each, dict) for each in entries or ()):
+        raise TypeError("not a list of mappings")
+    return [dict(each) for each in entries or ()]
+
+
+def _replaced(entries: Sequence[Metadata], key: str, entry: Metadata) -> list[Metadata]:
+    """The entries with this one in the place of the one of the same name, else at the end."""
+    if any(each.get(key) == entry[key] for each in entries):
+        return [entry if each.get(key) == entry[key] else each for each in entries]
+    return [*entries, entry]
