@@ -56,6 +56,10 @@ bench-overhead: setup ## the job's generation phase against a bare LLM.generate
 bench-scale: .venv/.cpu ## 10k, 100k and 1M rows with the echo engine
 	@$(BIN)/python -m benchmarks.scale
 
+.PHONY: bench-publish
+bench-publish: .venv/.cpu .venv/.dev ## publish 100k, 1M and 10M rows to the Hub of the tests
+	@$(BIN)/python -m benchmarks.publish
+
 # What the targets above stand on.
 
 .venv/.cpu: requirements/cpu.txt requirements/model.txt scripts/setup

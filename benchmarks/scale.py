@@ -67,13 +67,13 @@ class Measured:
         return f"| {' | '.join(cells)} |"
 
 
-def write_dataset(path: Path, rows: int) -> None:
+def write_dataset(path: Path, rows: int, fewest_words: int = 8, most_words: int = 60) -> None:
     """Instructions of 8 to 60 made-up words, 34 on average, about 250 bytes a row: the same file each time."""
     dice = random.Random(0)  # noqa: S311
     words = ["".join(dice.choices("aeiounrstlmdcp", k=dice.randint(2, 9))) for _ in range(5000)]
     with path.open("w", encoding="utf-8") as file:
         for number in range(rows):
-            instruction = " ".join(dice.choices(words, k=dice.randint(8, 60)))
+            instruction = " ".join(dice.choices(words, k=dice.randint(fewest_words, most_words)))
             file.write(json.dumps({"instruction": instruction, "id": number}) + "\n")
 
 
@@ -91,10 +91,9 @@ def run_job(environ: Mapping[str, str], log: Path) -> Run:
     return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, json.loads(lines[-1]))
 
 
-def measure(rows: int, folder: Path) -> Measured:
-    data, output = folder / "instructions.jsonl", folder / "results"
-    write_dataset(data, rows)
-    environ = {
+def environment(folder: Path, data: Path, output: Path) -> dict[str, str]:
+    """Everything that the job gets: the echo engine, and all files below `folder`."""
+    return {
         "PATH": os.environ["PATH"],
         "HF_HOME": str(folder / "hf"),
         "TMPDIR": str(folder),
@@ -104,6 +103,12 @@ def measure(rows: int, folder: Path) -> Measured:
         "OUTPUT_DIR": str(output),
         "LOG_FORMAT": "json",
     }
+
+
+def measure(rows: int, folder: Path) -> Measured:
+    data, output = folder / "instructions.jsonl", folder / "results"
+    write_dataset(data, rows)
+    environ = environment(folder, data, output)
     first = run_job(environ, folder / "first.log")
     again = run_job(environ, folder / "again.log")
     if (first.last["generated_rows"], again.last["generated_rows"], again.last["rows"]) != (rows, 0, rows):

@@ -8,7 +8,7 @@ import inspect
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,12 +107,12 @@ def open_rows(settings: DataSettings, source: Source, token: str | None = None) 
     """
     with _errors_named(settings):
         loaded = _load(settings, source, token)
-    schema = loaded.features.arrow_schema
+    schema = loaded.schema
     _check_columns(settings, schema)
-    rows = min(loaded.num_rows, settings.max_rows or loaded.num_rows)
+    rows = min(loaded.rows, settings.max_rows or loaded.rows)
     if not rows:
         raise DatasetError(f"DATASET_ID={settings.dataset_id}: split {settings.dataset_split} has no rows.")
-    return SourceRows(rows, schema, tuple(Path(file["filename"]) for file in loaded.cache_files))
+    return replace(loaded, rows=rows)
 
 
 def check_files(reference: str) -> Path:
@@ -140,7 +140,8 @@ def _neighbours(path: Path) -> str:
     return f" The folder {folder.resolve()} has: {', '.join(data[:10])}." if data else ""
 
 
-def _load(settings: DataSettings, source: Source, token: str | None) -> Any:
+def _load(settings: DataSettings, source: Source, token: str | None) -> SourceRows:
+    """All rows of the split: what `load_dataset` does but for its last step, which maps the converted files into memory."""
     import datasets  # 1.5 s, and not needed where the settings are wrong
 
     # It writes to standard error by itself: let its lines be formatted as all others are.
@@ -154,7 +155,12 @@ def _load(settings: DataSettings, source: Source, token: str | None) -> Any:
         arguments: dict[str, Any] = _local_arguments(settings) | {"cache_dir": str(cache)}
     else:
         arguments = {"path": source.name, "revision": source.commit, "token": token}
-    return datasets.load_dataset(name=settings.dataset_config, split=split, **arguments)
+    builder = datasets.load_dataset_builder(name=settings.dataset_config, **arguments)
+    builder.download_and_prepare()
+    reader, splits = datasets.arrow_reader.ArrowReader(builder.cache_dir, builder.info), builder.info.splits
+    files = reader.get_file_instructions(builder.dataset_name, split, list(splits.values()))
+    paths = tuple(Path(file["filename"]) for file in files)
+    return SourceRows(splits[split].num_examples, builder.info.features.arrow_schema, paths)
 
 
 def _local_arguments(settings: DataSettings) -> dict[str, Any]:
@@ -248,10 +254,14 @@ def dataset_info(schema: pa.Schema, split: str, files: Sequence[DataFile]) -> di
 def count_rows(repo_id: str, commit: str, config: str, split: str, token: str | None, folder: Path) -> int:
     """The rows of a split on the Hub, as a reader gets them; `folder` takes what the reading leaves behind.
 
+    One column is read, as every byte of the files is compared elsewhere. This is `load_dataset` without its last step, which
+    maps the converted file into memory: rows are counted when they are converted.
     Raises: errors of `datasets`, which holds the files against the sizes that the card names.
     """
     import datasets
 
-    loaded = datasets.load_dataset(repo_id, config, split=split, revision=commit, token=token, cache_dir=str(folder))
-    rows: int = loaded.num_rows
+    options = {"revision": commit, "token": token, "cache_dir": str(folder), "columns": ["prompt_tokens"]}
+    builder = datasets.load_dataset_builder(repo_id, config, **options)
+    builder.download_and_prepare()
+    rows: int = builder.info.splits[split].num_examples
     return rows
