@@ -15,7 +15,7 @@ from job.identity import Identity, describe
 from job.local_files import LocalFiles, check_folder, local_source
 from job.protocols import Backend, Hub, ModelFiles
 from job.records import Kind, Source
-from job.references import base_name, is_local
+from job.references import is_local, run_name
 from job.settings import Settings
 
 ChooseBackend = Callable[[Settings, ModelFiles, ModelFiles | None], Backend]
@@ -51,7 +51,7 @@ def make_plan(settings: Settings, hub: Hub, choose_backend: ChooseBackend) -> Pl
     Raises: a JobError that names the variable.
     """
     _check_paths(settings)
-    name = _name(settings)
+    name = run_name(settings.model.model_id, settings.model.lora_id)
     repo_id = _repo_id(settings, name)
     if repo_id:
         hub.check_target(repo_id)
@@ -96,12 +96,6 @@ def _check_paths(settings: Settings) -> None:
     for kind, reference in references:
         if reference and is_local(reference):
             check_folder(kind, reference)
-
-
-def _name(settings: Settings) -> str:
-    """The model's name, followed by its adapter's."""
-    parts = (settings.model.model_id, settings.model.lora_id)
-    return "-".join(base_name(reference) for reference in parts if reference)
 
 
 def _repo_id(settings: Settings, name: str) -> str | None:

@@ -27,6 +27,11 @@ def base_name(reference: str) -> str:
     return Path(reference).expanduser().resolve().name if is_local(reference) else reference.rsplit("/", 1)[-1]
 
 
+def run_name(model_id: str, lora_id: str | None) -> str:
+    """The name of a model with its adapter, for folders and repositories."""
+    return "-".join(base_name(reference) for reference in (model_id, lora_id) if reference)
+
+
 def sha256_of(path: Path) -> str:
     """Hex digest of a file's content."""
     with path.open("rb") as file:
