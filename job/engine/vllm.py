@@ -4,13 +4,14 @@ The loop is `add_request` and `step`: rows come back as they finish, and the nex
 answered, so no batch is waited for.
 """
 
-import logging
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from job.engine.adapter import Adapter
 from job.engine.tokenizer import ModelTokenizer, load_tokenizer
 from job.errors import EngineError, Problem, SettingsError
 from job.protocols import ModelFiles
@@ -19,13 +20,13 @@ from job.settings import Settings
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
+    from vllm.lora.request import LoRARequest
     from vllm.outputs import RequestOutput
     from vllm.v1.engine.llm_engine import LLMEngine
 
 # Requests in flight, in multiples of what the engine works on at once: enough for it never to wait for the next one.
 _WINDOW_FACTOR = 2
 _WATCH_SECONDS = 0.5
-_log = logging.getLogger(__name__)
 
 
 def installed_version() -> str:
@@ -42,26 +43,38 @@ class VllmBackend:
     def __init__(self, settings: Settings, model: ModelFiles, adapter: ModelFiles | None = None) -> None:
         self._settings = settings
         self._model = model
-        self._adapter = adapter
+        self._adapter = Adapter(adapter) if adapter else None
         self.facts: Mapping[str, object] = {"name": "vllm", "version": installed_version()}
 
     def check(self) -> None:
-        for files in (self._model, self._adapter):
-            if files:
-                files.check()
+        self._model.check()
+        if self._adapter:
+            self._adapter.check(self._settings)
+            if self._adapter.local and self._model.source.local:
+                self._adapter.fetch()
+                self._adapter.check_shapes(self._model.all_files())
 
     def tokenizer(self) -> ModelTokenizer:
         return load_tokenizer(self._settings.model.model_id, self._model.small_files(), self._settings.model.trust_remote_code)
 
     def open(self) -> "VllmEngine":
-        from vllm.v1.engine.llm_engine import LLMEngine
+        if self._adapter:
+            self._adapter.fetch()  # small, so before the model
+        folder = self._model.all_files()
+        if self._adapter:
+            self._adapter.check_shapes(folder)
 
-        config = self._engine_config(self._model.all_files())
+        from vllm.v1.engine.llm_engine import LLMEngine  # 6 s
+
+        config = self._engine_config(folder)
         try:
             engine = LLMEngine.from_vllm_config(config, disable_log_stats=True)
         except Exception as error:
             raise EngineError(f"vLLM did not start: {_plain(error)}") from error
-        return VllmEngine(engine, self._sampling(), self.facts)
+        opened = VllmEngine(engine, self._sampling(), self.facts)
+        if self._adapter:
+            opened.load(self._adapter)
+        return opened
 
     def _engine_config(self, folder: Path) -> "VllmConfig":
         """vLLM's own check of all settings against the model's config, before any weight is read."""
@@ -70,8 +83,9 @@ class VllmBackend:
         from vllm.usage.usage_lib import UsageContext
 
         engine = self._settings.engine
+        adapter_args = self._adapter.engine_args() if self._adapter else {}
         try:
-            return EngineArgs(
+            config = EngineArgs(
                 model=str(folder),
                 trust_remote_code=self._settings.model.trust_remote_code,
                 max_model_len=engine.max_model_len,
@@ -82,10 +96,13 @@ class VllmBackend:
                 kv_cache_memory_bytes=engine.kv_cache_memory_bytes,
                 enforce_eager=engine.enforce_eager or current_platform.is_cpu(),
                 disable_log_stats=True,
-                **({"use_tqdm_on_load": False} | _platform_args(current_platform.is_cpu()) | engine.engine_args),
+                **({"use_tqdm_on_load": False} | _platform_args(current_platform.is_cpu()) | adapter_args | engine.engine_args),
             ).create_engine_config(UsageContext.LLM_CLASS)  # batches for offline use: without it, at most 128 rows at once
         except Exception as error:
             raise SettingsError([_named(error, self._settings)]) from error
+        if self._adapter:
+            self._adapter.check_dtype(_dtype(config), on_cpu=current_platform.is_cpu())
+        return config
 
     def _sampling(self) -> dict[str, Any]:
         """What all requests have in common; each adds its own seed."""
@@ -115,6 +132,7 @@ class VllmEngine:
         self._sampling = sampling
         self._params = SamplingParams
         self._tokens_input = tokens_input
+        self._lora: LoRARequest | None = None
         self._refused: list[Completion] = []
         self._closed = threading.Event()
         threading.Thread(target=self._wake_when_dead, name="engine-watch", daemon=True).start()
@@ -128,14 +146,25 @@ class VllmEngine:
         self._closed.set()
         self._engine.engine_core.shutdown()
 
+    def load(self, adapter: Adapter) -> None:
+        """Put an adapter over the model, for all requests from here on. Where it does not fit, the engine is closed."""
+        try:
+            self._lora = adapter.load_into(self._engine)
+        except BaseException:
+            self.__exit__()
+            raise
+
     def _wake_when_dead(self) -> None:
-        """vLLM 0.32 notices the death of its core, but leaves `step` waiting for an output that will never come."""
+        """vLLM 0.32 notices the death of its core, but leaves whoever waits for its answer waiting for ever."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
         core: Any = self._engine.engine_core
         while not self._closed.wait(_WATCH_SECONDS):
             if core.resources.engine_dead:
-                core.outputs_queue.put_nowait(EngineDeadError())
+                core.outputs_queue.put_nowait(EngineDeadError())  # `step`
+                for call in list(core.utility_results.values()):  # all else, such as the loading of an adapter
+                    if not call.done():
+                        call.set_exception(EngineDeadError())
                 return
 
     def feed(self, request: Request) -> None:
@@ -146,6 +175,7 @@ class VllmEngine:
                 f"{request.position}/{request.sample}",
                 self._tokens_input(list(request.token_ids)),
                 self._params(**self._sampling, seed=request.seed),
+                lora_request=self._lora,
             )
         except EngineDeadError as error:
             raise EngineError(f"vLLM died: {_plain(error)}") from error
@@ -183,14 +213,20 @@ def _effective(config: "VllmConfig") -> Mapping[str, object]:
     import torch
     from vllm.platforms import current_platform
 
+    lora = {"max_lora_rank": config.lora_config.max_lora_rank} if config.lora_config else {}
     return {
         "torch": torch.__version__,
         "device": current_platform.get_device_name(),
-        "dtype": str(config.model_config.dtype).removeprefix("torch."),
+        "dtype": _dtype(config),
+        **lora,
         "max_num_seqs": config.scheduler_config.max_num_seqs,
         "enforce_eager": config.model_config.enforce_eager,
         "stop_token_ids": sorted(_stop_token_ids(config)),
     }
+
+
+def _dtype(config: "VllmConfig") -> str:
+    return str(config.model_config.dtype).removeprefix("torch.")
 
 
 def _stop_token_ids(config: "VllmConfig") -> set[int]:
@@ -205,7 +241,8 @@ def _named(error: Exception, settings: Settings) -> Problem:
     for variable, value in (("MAX_MODEL_LEN", settings.engine.max_model_len), ("QUANTIZATION", settings.engine.quantization)):
         if variable.lower() in message.lower():
             return Problem(variable, str(value), f"does not fit the model: {message}")
-    if isinstance(error, TypeError):
+    named = any(re.search(rf"\b{re.escape(name)}\b", message) for name in settings.engine.engine_args)
+    if named or isinstance(error, TypeError):
         return Problem("ENGINE_ARGS", str(settings.engine.engine_args), f"vLLM does not take it: {message}")
     return Problem("MODEL_ID", settings.model.model_id, f"vLLM cannot run it with these settings: {message}")
 

@@ -79,11 +79,15 @@ def test_vllm_is_chosen_by_default_and_its_files_are_not_looked_at_yet(tmp_path:
     [
         (ValueError("User-specified max_model_len\n (9) is too large"), "MAX_MODEL_LEN='4096': does not fit the model: User"),
         (ValueError("Unknown quantization method"), "QUANTIZATION='fp9': does not fit the model: Unknown"),
-        (TypeError("unexpected keyword argument 'x'"), "ENGINE_ARGS=\"{'x': 1}\": vLLM does not take it: unexpected"),
+        (ValueError("max_lora_rank: not 1, 8"), "ENGINE_ARGS=\"{'x': 1, 'max_lora_rank': 9}\": vLLM does not take it: max"),
+        (
+            TypeError("unexpected keyword argument 'x'"),
+            "ENGINE_ARGS=\"{'x': 1, 'max_lora_rank': 9}\": vLLM does not take it: un",
+        ),
         (RuntimeError("no such architecture"), "MODEL_ID='org/model': vLLM cannot run it with these settings: no such"),
         (RuntimeError(""), "MODEL_ID='org/model': vLLM cannot run it with these settings: RuntimeError"),
     ],
 )
 def test_a_refusal_of_vllm_names_the_variable(error: Exception, shown: str) -> None:
-    problem = _named(error, settings(QUANTIZATION="fp9", ENGINE_ARGS='{"x": 1}'))
+    problem = _named(error, settings(QUANTIZATION="fp9", ENGINE_ARGS='{"x": 1, "max_lora_rank": 9}'))
     assert str(problem).startswith(shown)
