@@ -11,12 +11,16 @@ import pytest
 import structlog
 from safetensors.numpy import save_file
 
+from job.engine import choose_backend
 from job.engine.adapter import RANKS, WEIGHTS, WORKER, Adapter, AdapterWorker, _left_out
 from job.engine.vllm import VllmBackend
 from job.errors import SettingsError
 from job.local_files import LocalFiles
+from job.plan import make_plan
 from job.records import Source
-from tests.unit.builders import settings
+from job.settings import Settings
+from tests.support import ROOT, write_jsonl
+from tests.unit.builders import COMMIT, FakeHub, settings
 
 LAYER = "model.layers.0.self_attn.q_proj"
 A, B = f"base_model.model.{LAYER}.lora_A.weight", f"base_model.model.{LAYER}.lora_B.weight"
@@ -338,3 +342,16 @@ def test_a_module_that_any_worker_has_is_not_left_out() -> None:
 def test_what_engine_args_leave_out_is_left_out_on_purpose() -> None:
     assert left_out(["a"], target_modules=["q_proj"]) == ()
     assert left_out(["a"], extension="their.own.Worker") == ()
+
+
+def test_the_readme_says_what_results_with_an_adapter_are_called(tmp_path: Path) -> None:
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## A LoRA adapter\n")[2].partition("\n## ")[0]
+    example = dict(line.split("=", 1) for line in section.partition("```bash\n")[2].partition("```")[0].splitlines())
+    rows = write_jsonl(tmp_path / "rows.jsonl", [{"instruction": "Say hello."}])
+    ours = {"DATASET_ID": str(rows), "OUTPUT_DIR": str(tmp_path / "results"), "HUB_NAMESPACE": "me"}
+    plan = make_plan(Settings.from_env(example | ours), FakeHub(), choose_backend)
+    assert plan.folder.parent == tmp_path / "results" / plan.name
+    assert f"`OUTPUT_DIR/{plan.name}`" in section
+    assert f"`{str(plan.repo_id).replace('me/', '<namespace>/', 1)}`" in section
+    assert plan.identity.facts["adapter"] == {"id": example["LORA_ID"], "commit": COMMIT}
+    assert f"ranks above {RANKS[-1]}" in section
