@@ -46,8 +46,8 @@ def test_error_tree_in_the_docstring_is_the_real_one() -> None:
 def test_readme_defaults_are_those_of_the_settings() -> None:
     settings = Settings.from_env({"MODEL_ID": "m", "DATASET_ID": "d"})
     shown = {
-        name: str(value)
-        for part in ("data", "prompt", "sampling", "engine", "output")
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for part in ("model", "data", "prompt", "sampling", "engine", "output", "hub", "run")
         for name, value in getattr(settings, part)
     }
     rows = re.findall(r"^\| (`[A-Z_`, ]+) \| ([^|]*) \|", README, re.MULTILINE)
