@@ -80,10 +80,15 @@ class Hub:
         return Target(repo_id, self.settings.hub_private)
 
 
-def connect(settings: HubSettings, stop: Stop, sleep: Callable[[float], None] = time.sleep) -> Hub:
+def connect(
+    settings: HubSettings,
+    stop: Stop,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Hub:
     """The Hub of this process. No request is sent yet."""
     from huggingface_hub import HfApi
 
-    limits = Limits(stop)
+    limits = Limits(stop, clock)
     limit_requests(limits)
     return Hub(HfApi(token=settings.token), settings, Patience(limits, stop, sleep))

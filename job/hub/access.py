@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from job.errors import AccessError
+from job.errors import AccessError, Problem, SettingsError
 from job.hub.resolve import LOOKUP_SECONDS
 
 DATASET = "dataset"
@@ -25,18 +25,20 @@ class Target:
 def check_target(api: Any, target: Target) -> None:
     """Whether the token may write the repository, or may make it where it does not exist yet.
 
-    Raises: AccessError; other errors of huggingface_hub as they are.
+    Raises: AccessError; SettingsError where the Hub has no such names; other errors of huggingface_hub as they are.
     """
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     who = _whoami(api)
-    info = find(api, target)
     try:
+        info = find(api, target)
         if info is None:
             _check_may_create(who, target)
         else:
             check_private(info, target)
             api.auth_check(target.repo_id, repo_type=DATASET, write=True)
+    except HFValidationError as error:  # made of a folder's name, which may hold anything
+        raise SettingsError([Problem("HUB_REPO_ID", target.repo_id, f"is no name on the Hub: choose one. {error}")]) from error
     except HfHubHTTPError as error:
         if error.response is not None and error.response.status_code in (401, 403, 404):
             raise _no_right(who, target) from error

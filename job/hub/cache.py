@@ -9,7 +9,9 @@ from job.errors import OutputError
 from job.hub.retry import MismatchError
 from job.references import git_blob_id, sha256_of
 
-_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR})
+_DISK_ERRORS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EEXIST}
+)
 
 
 @contextmanager
@@ -30,9 +32,11 @@ def cache_errors() -> Iterator[None]:
 def check_content(name: str, path: Path) -> None:
     """The cache names each content by its digest, but the library does not compare: damaged weights would answer nonsense.
 
-    Raises: MismatchError, the file removed.
+    Raises: MismatchError, the file removed; also where it is not there.
     """
     content = path.resolve()
+    if not content.is_file():  # where the Hub fails at the wrong moment, the library takes a part of a snapshot for all of it
+        raise MismatchError(f"{name} did not come from the Hub")
     digest = {64: sha256_of, 40: git_blob_id}.get(len(content.name))
     if digest and digest(content) != content.name:
         content.unlink()

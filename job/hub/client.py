@@ -79,13 +79,14 @@ def limit_requests(limits: Limits) -> None:
 
     timeouts = httpx.Timeout(REQUEST_SECONDS, connect=CONNECT_SECONDS).as_dict()
 
-    class LimitedTransport(httpx.HTTPTransport):
-        def handle_request(self, request: Any) -> Any:
+    class LimitedClient(httpx.Client):
+        # Not a transport of our own: with one, httpx takes no notice of HTTPS_PROXY.
+        def send(self, request: Any, **options: Any) -> Any:
             limits.check()
             asked = request.extensions.get("timeout", {})
             request.extensions["timeout"] = timeouts | {name: value for name, value in asked.items() if value is not None}
             try:
-                response = super().handle_request(request)
+                response = super().send(request, **options)
             except httpx.HTTPError as error:
                 limits.note(request.method, request.url.path, type(error).__name__)
                 raise
@@ -95,8 +96,6 @@ def limit_requests(limits: Limits) -> None:
             return response
 
     def client() -> Any:
-        return httpx.Client(
-            transport=LimitedTransport(), event_hooks={"request": [hf_request_event_hook]}, follow_redirects=True, timeout=None
-        )
+        return LimitedClient(event_hooks={"request": [hf_request_event_hook]}, follow_redirects=True, timeout=None)
 
     set_client_factory(client)

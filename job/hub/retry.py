@@ -10,13 +10,14 @@ from typing import TypeVar
 import structlog
 import tenacity
 
-from job.errors import AccessError, HubUnavailableError, JobError
+from job.errors import AccessError, HubUnavailableError, JobError, Problem, SettingsError
 from job.hub.client import LONGEST_WAIT_SECONDS, DeadlineError, Limits, stopped
 from job.protocols import Stop
 
 TRANSIENT_STATUSES = frozenset({408, 409, 412, 425, 429, 500, 502, 503, 504})
 STOP_POLL_SECONDS = 0.2
 _DISGUISED = re.compile(r"HTTP status (?:client|server) error \((\d{3})")
+_SHORT = "Consistency check failed"  # what the library says of a download that ended too soon
 _backoff = tenacity.wait_exponential_jitter(initial=1, max=30)
 
 T = TypeVar("T")
@@ -43,12 +44,12 @@ class MismatchError(Exception):
 
 def judge(error: BaseException) -> Verdict:
     """The verdict on an error of the Hub's libraries, which wrap, disguise and confuse them: see each case."""
-    from huggingface_hub.errors import OfflineModeIsEnabled
+    from huggingface_hub.errors import FileMetadataError, LocalEntryNotFoundError, OfflineModeIsEnabled
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
-    for cause in _causes(error):
-        if isinstance(cause, MismatchError):
-            return Verdict(transient=True)
+    if isinstance(error, json.JSONDecodeError):  # a proxy's HTML page; wrapped in another error it would be a file's content
+        return Verdict(transient=True)
+    for cause in causes(error):
         if isinstance(cause, DeadlineError | OfflineModeIsEnabled):
             return Verdict(transient=False)
         response = getattr(cause, "response", None)
@@ -58,13 +59,13 @@ def judge(error: BaseException) -> Verdict:
         if disguised := _DISGUISED.search(str(cause)):  # xet reports a 403 as a ConnectionError
             status = int(disguised[1])
             return Verdict(status in TRANSIENT_STATUSES, status)
-        if isinstance(cause, httpx.HTTPError | ConnectionError | TimeoutError):
+        if isinstance(cause, MismatchError | FileMetadataError | httpx.HTTPError | ConnectionError | TimeoutError):
             return Verdict(transient=True)
-        if isinstance(cause, json.JSONDecodeError):  # a proxy's HTML page where the library expects JSON
+        if isinstance(cause, OSError) and _SHORT in str(cause):
             return Verdict(transient=True)
     # The library refuses in words what its endpoints refuse in words: an invalid card, an object too large for the account.
     refused = isinstance(error, ValueError) and ("Invalid metadata" in str(error) or "LFS batch API" in str(error))
-    return Verdict(transient=False, known=refused)
+    return Verdict(transient=False, known=refused or isinstance(error, LocalEntryNotFoundError))
 
 
 def translated(error: Exception, doing: str) -> JobError:
@@ -73,14 +74,15 @@ def translated(error: Exception, doing: str) -> JobError:
     doing: what was tried, such as "publishing to org/name".
     """
     verdict, text = judge(error), " ".join(str(error).split())[:600]
-    if isinstance(error, JobError):
-        return error
+    if not verdict.known:
+        raise error
+    if _is_offline():
+        message = f"is set, and {doing} needs the Hub, or a cache in HF_HOME that has all of it: unset it, or fill the cache"
+        return SettingsError([Problem("HF_HUB_OFFLINE", "1", f"{message} ({text})")])
     if isinstance(error, DeadlineError):
         return HubUnavailableError(f"{doing}: the Hub did not do it in time (last: {text}). Try again later.")
     if isinstance(error, MismatchError):
         return HubUnavailableError(f"{doing}: {text}. Try again later.")
-    if not verdict.known:
-        raise error
     if verdict.transient or (verdict.status is None and not isinstance(error, ValueError)):
         answered = f"answered {verdict.status}" if verdict.status else "did not answer"
         return HubUnavailableError(f"{doing}: the Hub {answered}: {text}. Try again later.")
@@ -97,15 +99,23 @@ class Patience:
         self._stop = stop
         self._sleep = sleep
 
-    def __call__(self, attempt: Callable[[], T], doing: str, seconds: float, event: str = "hub_retry") -> T:
+    def __call__(
+        self,
+        attempt: Callable[[], T],
+        doing: str,
+        seconds: float,
+        event: str = "hub_retry",
+        wait_seconds: float = float("inf"),
+    ) -> T:
         """What `attempt` returns in the end.
 
-        doing: for messages; seconds: for all attempts together, waits included; event: logged before each wait.
+        doing: for messages; seconds: for all attempts together, waits included; event: logged before each wait; wait_seconds:
+        for all waits together.
         Raises: AccessError at the first refusal, HubUnavailableError where time is over, StoppedError; JobErrors of `attempt`.
         """
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_worth_trying),
-            stop=tenacity.stop_before_delay(seconds),
+            stop=lambda state: state.upcoming_sleep >= min(self.limits.seconds_left, wait_seconds - state.idle_for),
             wait=_wait,
             sleep=self._pause,
             before_sleep=lambda state: _log_retry(state, doing, event),
@@ -114,6 +124,8 @@ class Patience:
         try:
             with self.limits.within(seconds):
                 return retrying(attempt)
+        except JobError:
+            raise
         except Exception as error:
             raise translated(error, doing) from error
 
@@ -128,7 +140,14 @@ class Patience:
 
 
 def _worth_trying(error: BaseException) -> bool:
-    return isinstance(error, Exception) and not isinstance(error, JobError) and judge(error).transient
+    return isinstance(error, Exception) and not isinstance(error, JobError) and judge(error).transient and not _is_offline()
+
+
+def _is_offline() -> bool:
+    """Whether the user forbade all requests; `datasets` does not say so in its errors."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
@@ -157,7 +176,7 @@ def _error(state: tenacity.RetryCallState) -> BaseException:
     return error
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
     """The error and those under it: an upload that fails is a RuntimeError from the one that says why."""
     cause: BaseException | None = error
     while cause is not None:
@@ -169,5 +188,6 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     value = headers.get("retry-after", "")
     if value.isdigit():
         return float(value)
-    window = re.search(r"\bt=(\d+)", headers.get("ratelimit", ""))
+    # Every answer bears this header: it is the reason to wait only where nothing remains.
+    window = re.search(r"\br=0;\s*t=(\d+)", headers.get("ratelimit", ""))
     return float(window[1]) if window else None

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 import structlog
 
-from job.errors import OutputError, Problem, SettingsError
+from job.errors import JobError, OutputError, Problem, SettingsError
 from job.hub.cache import cache_errors, check_content
 from job.hub.resolve import gated, missing
-from job.hub.retry import Patience
+from job.hub.retry import Patience, causes
 from job.local_files import CONFIGS, VARIABLES
 from job.records import Kind, Source
 
@@ -28,6 +28,7 @@ OTHER_WEIGHTS = (
 WEIGHTS = "*.safetensors"
 _SMALL_SECONDS = 120.0
 _WEIGHTS_SECONDS = 24 * 3600.0  # a limit against hanging for ever; each request has a much shorter one
+_WEIGHTS_WAIT_SECONDS = 300.0  # a Hub that fails all the time is not waited for with a GPU idle
 _ROOM_FACTOR = 1.02
 
 T = TypeVar("T")
@@ -55,32 +56,43 @@ class HubFiles:
         self._kind: Kind = kind
         self._ignored = () if any_format else OTHER_WEIGHTS
         self._any_format = any_format
+        self._unchecked: dict[str, Path] = {}
 
     def check(self) -> None:
         """Look what is there and what is still to be fetched: no request where everything is in the cache."""
         files = self._patiently(self._listed, _SMALL_SECONDS)
         names = [file.name for file in files]
         if CONFIGS[self._kind] not in names:
-            raise self._problem(f"has no {CONFIGS[self._kind]} at {self.source.commit}: is it a {self._kind}?")
+            raise self._problem(f"has no {CONFIGS[self._kind]} at {self.source.commit}, which every {self._kind} has")
         if not self._any_format and not any(name.endswith(".safetensors") for name in names):
             raise self._problem("has no weights (*.safetensors); for another format, name its load_format in ENGINE_ARGS")
         self._check_room(sum(file.size for file in files if file.missing))
 
     def small_files(self) -> Path:
-        return self._patiently(lambda: self._fetch(WEIGHTS), _SMALL_SECONDS)
+        return self._patiently(lambda: self._fetch(WEIGHTS, *OTHER_WEIGHTS), _SMALL_SECONDS)
 
     def all_files(self) -> Path:
-        return self._patiently(self._fetch, _WEIGHTS_SECONDS)
+        return self._patiently(self._fetch, _WEIGHTS_SECONDS, _WEIGHTS_WAIT_SECONDS)
 
     def _fetch(self, *more_ignored: str) -> Path:
-        with cache_errors():
-            wanted = [file for file in self._listed(*more_ignored) if file.missing]
-            folder = Path(self._snapshot(more_ignored))
-            with ThreadPoolExecutor() as pool:
-                list(pool.map(lambda file: check_content(file.name, file.path), wanted))
+        wanted = [file for file in self._listed(*more_ignored) if file.missing]
+        self._unchecked |= {file.name: file.path for file in wanted}
+        folder = Path(self._snapshot(more_ignored))
+        self._check_contents()
         if wanted:
             log.info("files_fetched", repo_id=self.source.name, files=len(wanted), bytes=sum(file.size for file in wanted))
         return folder
+
+    def _check_contents(self) -> None:
+        """Check all that came, in this attempt or in a failed one before: the next one would find it in the cache and use it.
+
+        Raises: MismatchError for one of those that are damaged.
+        """
+        with ThreadPoolExecutor() as pool:
+            checks = {name: pool.submit(check_content, name, path) for name, path in self._unchecked.items()}
+        for name, check in checks.items():
+            check.result()
+            del self._unchecked[name]
 
     def _listed(self, *more_ignored: str) -> Sequence[_Listed]:
         from huggingface_hub import constants
@@ -96,20 +108,32 @@ class HubFiles:
         ignored = [*self._ignored, *more_ignored]
         return self._api.snapshot_download(self.source.name, revision=self.source.commit, ignore_patterns=ignored, **options)
 
-    def _patiently(self, attempt: Callable[[], T], seconds: float) -> T:
-        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
-
+    def _patiently(self, attempt: Callable[[], T], seconds: float, wait_seconds: float = float("inf")) -> T:
         def named() -> T:
             try:
-                return attempt()
-            except GatedRepoError as error:
-                raise gated(self._kind, self.source.name) from error
-            except RevisionNotFoundError as error:
-                raise self._problem(f"has no commit {self.source.commit}") from error
-            except RepositoryNotFoundError as error:
-                raise missing(self._kind, self.source.name) from error
+                with cache_errors():
+                    return attempt()
+            except OSError as error:
+                refusal = self._refusal(error)
+                if refusal is None:
+                    raise
+                raise refusal from error
 
-        return self._patience(named, f"{VARIABLES[self._kind]}={self.source.name}", seconds)
+        doing = f"{VARIABLES[self._kind]}={self.source.name}"
+        return self._patience(named, doing, seconds, wait_seconds=wait_seconds)
+
+    def _refusal(self, error: OSError) -> JobError | None:
+        """What the Hub said no to, None where it did not. A listing that fails is a DryRunError with the reason under it."""
+        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+        for cause in causes(error):
+            if isinstance(cause, GatedRepoError):
+                return gated(self._kind, self.source.name)
+            if isinstance(cause, RevisionNotFoundError):
+                return self._problem(f"has no commit {self.source.commit}")
+            if isinstance(cause, RepositoryNotFoundError):
+                return missing(self._kind, self.source.name)
+        return None
 
     def _check_room(self, needed: int) -> None:
         from huggingface_hub import constants
