@@ -4,9 +4,10 @@
 """
 
 import glob
-import inspect
+import hashlib
+import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from job.errors import AccessError, DatasetError, HubUnavailableError, OutputError
+from job.errors import AccessError, DatasetError, JobError, OutputError, Problem, SettingsError
 from job.records import DataFile, Row, Source
 from job.references import DATA_SUFFIXES
 from job.settings import DataSettings
@@ -100,13 +101,21 @@ def _check_text(batch: pa.RecordBatch) -> None:
             raise DatasetError(f"column {name} of the dataset: {error}. Save the dataset as UTF-8.") from error
 
 
-def open_rows(settings: DataSettings, source: Source, token: str | None = None) -> SourceRows:
+Read = Callable[[Callable[[], Any]], Any]
+
+
+def open_rows(
+    settings: DataSettings, source: Source, token: str | None = None, read: Read = lambda attempt: attempt()
+) -> SourceRows:
     """Load the split and check its columns.
 
-    Raises: DatasetError naming what exists, where a file, split, config or column does not; AccessError, HubUnavailableError.
+    read: calls what is given to it, again where it fails for a reason that passes by itself; an error of the Hub becomes one of
+    this job there, and any other one comes back as it is.
+    Raises: DatasetError naming what exists, where a file, split, config or column does not; SettingsError, AccessError where
+    the Hub has or gives no such dataset; what `read` raises.
     """
     with _errors_named(settings):
-        loaded = _load(settings, source, token)
+        loaded = read(lambda: _load(settings, source, token))
     schema = loaded.schema
     _check_columns(settings, schema)
     rows = min(loaded.rows, settings.max_rows or loaded.rows)
@@ -154,13 +163,43 @@ def _load(settings: DataSettings, source: Source, token: str | None) -> SourceRo
         cache = Path(datasets.config.HF_DATASETS_CACHE) / "local" / source.commit.removeprefix("sha256:")[:16]
         arguments: dict[str, Any] = _local_arguments(settings) | {"cache_dir": str(cache)}
     else:
-        arguments = {"path": source.name, "revision": source.commit, "token": token}
-    builder = datasets.load_dataset_builder(name=settings.dataset_config, **arguments)
-    builder.download_and_prepare()
+        arguments = {"path": source.name, "revision": source.commit, "token": token, "cache_dir": str(_cache(settings, source))}
+    try:
+        builder = datasets.load_dataset_builder(name=settings.dataset_config, **arguments)
+        builder.download_and_prepare()
+    except datasets.exceptions.DatasetNotFoundError as error:
+        raise _refusal(source, str(error)) from error
     reader, splits = datasets.arrow_reader.ArrowReader(builder.cache_dir, builder.info), builder.info.splits
     files = reader.get_file_instructions(builder.dataset_name, split, list(splits.values()))
     paths = tuple(Path(file["filename"]) for file in files)
     return SourceRows(splits[split].num_examples, builder.info.features.arrow_schema, paths)
+
+
+def _cache(settings: DataSettings, source: Source) -> Path:
+    """A folder for this commit and configuration alone.
+
+    Where the Hub fails, `datasets` takes whatever it finds in its cache for this name, at any commit, with a mere warning.
+    """
+    import datasets
+
+    key = json.dumps([source.commit, settings.dataset_config])
+    return Path(datasets.config.HF_DATASETS_CACHE) / "hub" / hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def _refusal(source: Source, reason: str) -> JobError:
+    """Why the Hub has no such dataset for us, from the words of `datasets`: it drops the error that says so."""
+    if "is a gated dataset" in reason:
+        return AccessError(
+            f"DATASET_ID={source.name}: is gated. Accept its terms on its page, with the account of HF_TOKEN; a fine-grained "
+            f"token needs the right to read gated repositories too."
+        )
+    if reason.startswith("Revision"):
+        return SettingsError([Problem("DATASET_REVISION", source.commit, f"{source.name} has no such commit")])
+    message = (
+        "no dataset of this name on the Hub, nor a file or folder here. Check the name and HF_ENDPOINT; if it is private, set "
+        "HF_TOKEN to a token that may read it"
+    )
+    return SettingsError([Problem("DATASET_ID", source.name, message)])
 
 
 def _local_arguments(settings: DataSettings) -> dict[str, Any]:
@@ -177,22 +216,14 @@ def _errors_named(settings: DataSettings) -> Iterator[None]:
     name = f"DATASET_ID={settings.dataset_id}"
     try:
         yield
-    except DatasetError:
+    except JobError:
         raise
     except Exception as error:
         raise _translated(name, settings, error) from error
 
 
-def _translated(name: str, settings: DataSettings, error: Exception) -> Exception:
-    kinds = {cls.__name__ for cls in inspect.getmro(type(error))}
-    status = getattr(getattr(error, "response", None), "status_code", None)
+def _translated(name: str, settings: DataSettings, error: Exception) -> JobError:
     text = " ".join(str(error).split())
-    if "GatedRepoError" in kinds or status in (401, 403):
-        return AccessError(
-            f"{name}: the Hub refused access. Check HF_TOKEN and, for a gated dataset, accept its terms. ({text})"
-        )
-    if "HTTPError" in kinds or "ConnectionError" in kinds:
-        return HubUnavailableError(f"{name}: the Hub did not answer; try again later. ({text})")
     cause = error.__cause__ or error
     if isinstance(cause, OSError) and cause.errno is not None and not isinstance(cause, FileNotFoundError):
         remedy = "Make room there, or set HF_HOME to a folder that can be written."

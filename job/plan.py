@@ -127,7 +127,8 @@ def _data(settings: Settings, hub: Hub) -> Source:
 def _open_rows(settings: Settings, hub: Hub, data: Source) -> dataset.SourceRows:
     if data.local:
         return dataset.open_rows(settings.data, data)
-    return hub.read(lambda: dataset.open_rows(settings.data, data, settings.hub.token), f"DATASET_ID={data.name}")
+    doing = f"DATASET_ID={data.name}"
+    return dataset.open_rows(settings.data, data, settings.hub.token, lambda attempt: hub.read(attempt, doing))
 
 
 def _log_commits(model: Source, adapter: Source | None, data: Source) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from job import dataset
 from job.dataset import CHUNK_ROWS, SourceRows, check_files, check_instruction_column, open_rows
-from job.errors import AccessError, DatasetError, HubUnavailableError, JobError, OutputError
+from job.errors import DatasetError, HubUnavailableError, JobError, OutputError, StoppedError
 from job.records import DataFile, Row, Source
 from job.references import content_digest
 from job.settings import DataSettings
@@ -180,29 +180,9 @@ def test_the_instruction_column_has_to_be_text() -> None:
     check_instruction_column(settings().data, pa.schema({"instruction": pa.large_string()}))
 
 
-class _Response:
-    def __init__(self, status_code: int) -> None:
-        self.status_code = status_code
-
-
-class GatedRepoError(Exception):
-    pass
-
-
-class HTTPError(Exception):
-    def __init__(self, status_code: int) -> None:
-        super().__init__(f"status {status_code}")
-        self.response = _Response(status_code)
-
-
 @pytest.mark.parametrize(
     ("error", "kind", "message"),
     [
-        (GatedRepoError("ask for it"), AccessError, "DATASET_ID=org/data: the Hub refused access. Check HF_TOKEN"),
-        (HTTPError(401), AccessError, "accept its terms. (status 401)"),
-        (HTTPError(403), AccessError, "DATASET_ID=org/data: the Hub refused access"),
-        (HTTPError(503), HubUnavailableError, "DATASET_ID=org/data: the Hub did not answer; try again later. (status 503)"),
-        (ConnectionError("no route\n to host"), HubUnavailableError, "try again later. (no route to host)"),
         (OSError(28, "No space left on device"), OutputError, "cannot be written to the cache (HF_HOME)"),
         (ValueError('Unknown split "x". Should be one of [train]'), DatasetError, "DATASET_SPLIT=test: Unknown split"),
         (ValueError("BuilderConfig 'x' not found"), DatasetError, "DATASET_CONFIG=: BuilderConfig 'x' not found"),
@@ -215,6 +195,13 @@ def test_an_error_of_the_library_is_translated(error: Exception, kind: type[JobE
     assert type(caught.value) is kind
     assert message in str(caught.value)
     assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [StoppedError("stopped by SIGTERM"), HubUnavailableError("the Hub answered 503")])
+def test_an_error_of_the_job_passes_as_it_is(error: JobError) -> None:
+    with pytest.raises(type(error)) as caught, dataset._errors_named(settings().data):
+        raise error
+    assert caught.value is error
 
 
 def test_the_cause_is_what_a_damaged_file_is_reported_with() -> None:
