@@ -50,10 +50,10 @@ def _last_speed(folder: Path) -> tuple[float, float] | None:
         try:
             facts = json.loads(path.read_text(encoding="utf-8"))
             counts, seconds = facts["counts"], facts["seconds"]["generation"]
-            answers = sum(counts["finish_reasons"].values())
-            if facts["generated_rows"] == counts["rows"] and answers and seconds:
-                return counts["completion_tokens"] / answers, counts["completion_tokens"] / seconds
-        except (OSError, ValueError, KeyError, TypeError):
+            answers, tokens = sum(counts["finish_reasons"].values()), counts["completion_tokens"]
+            if facts["generated_rows"] == counts["rows"] and answers and tokens and seconds:
+                return tokens / answers, tokens / seconds
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
     return None
 
