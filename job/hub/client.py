@@ -4,6 +4,7 @@ The library's own client waits for ever on all but downloads, and sleeps as long
 Source of the library's habits: huggingface_hub 2.4, utils/_http.py.
 """
 
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator, MutableMapping
@@ -77,6 +78,8 @@ def limit_requests(limits: Limits) -> None:
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
     from huggingface_hub.utils._http import hf_request_event_hook
 
+    # It writes to standard error by itself: let its lines be formatted as all others are.
+    logging.getLogger("huggingface_hub").handlers.clear()
     timeouts = httpx.Timeout(REQUEST_SECONDS, connect=CONNECT_SECONDS).as_dict()
 
     class LimitedClient(httpx.Client):

@@ -36,6 +36,7 @@ FILES: dict[str, str | bytes] = {"README.md": CARD, "data/test-00000-of-00001.pa
 @pytest.fixture(autouse=True)
 def _datasets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False)  # as the job's process has it
     datasets.disable_progress_bars()
 
 

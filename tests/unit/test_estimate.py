@@ -101,4 +101,4 @@ def test_a_run_is_not_looked_at_through_the_link_to_the_latest(tmp_path: Path) -
 def test_no_rows_are_no_work(tmp_path: Path) -> None:
     _run(tmp_path, "a")
     assert _likely(tmp_path, rows=0) == (0, 0.0)
-    assert NOTHING_TO_DO == Estimate(0, 0, None, 0, 0)
+    assert Estimate(0, 0, None, 0, 0) == NOTHING_TO_DO
