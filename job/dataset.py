@@ -7,6 +7,7 @@ import glob
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ import pyarrow as pa
 
 from job.errors import AccessError, DatasetError, JobError, OutputError, Problem, SettingsError
 from job.records import DataFile, Row, Source
-from job.references import DATA_SUFFIXES
+from job.references import DATA_SUFFIXES, is_damaged
 from job.settings import DataSettings
 
 READERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
@@ -150,29 +151,59 @@ def _neighbours(path: Path) -> str:
 
 
 def _load(settings: DataSettings, source: Source, token: str | None) -> SourceRows:
-    """All rows of the split: what `load_dataset` does but for its last step, which maps the converted files into memory."""
+    """All rows of the split."""
     import datasets  # 1.5 s, and not needed where the settings are wrong
 
     # It writes to standard error by itself: let its lines be formatted as all others are.
     library_log = logging.getLogger(datasets.__name__)
     library_log.handlers.clear()
     library_log.propagate = True
-    split = settings.dataset_split
+    split, config = settings.dataset_split, settings.dataset_config
     if source.local:
         # `datasets` knows a file again by its time of change; what counts here is its content.
         cache = Path(datasets.config.HF_DATASETS_CACHE) / "local" / source.commit.removeprefix("sha256:")[:16]
-        arguments: dict[str, Any] = _local_arguments(settings) | {"cache_dir": str(cache)}
-    else:
-        arguments = {"path": source.name, "revision": source.commit, "token": token, "cache_dir": str(_cache(settings, source))}
+        arguments = _local_arguments(settings)
+        return _prepared(arguments.pop("path"), config, split, arguments | {"cache_dir": str(cache)})
+    cache = _cache(settings, source)
+    arguments = {"revision": source.commit, "token": token, "cache_dir": str(cache)}
     try:
-        builder = datasets.load_dataset_builder(name=settings.dataset_config, **arguments)
-        builder.download_and_prepare()
+        loaded = _prepared(source.name, config, split, arguments)
     except datasets.exceptions.DatasetNotFoundError as error:
         raise _refusal(source, str(error)) from error
+    except (datasets.exceptions.DatasetGenerationError, OSError, ValueError):
+        _check_downloads(source, cache)
+        raise
+    checked = cache / "checked"
+    if not checked.exists():
+        _check_downloads(source, cache)
+        checked.touch()
+    return loaded
+
+
+def _prepared(path: str, config: str | None, split: str, arguments: dict[str, Any]) -> SourceRows:
+    """What `load_dataset` does, but for its last step, which maps the converted files into memory."""
+    import datasets
+
+    builder = datasets.load_dataset_builder(path, config, **arguments)
+    builder.download_and_prepare()
     reader, splits = datasets.arrow_reader.ArrowReader(builder.cache_dir, builder.info), builder.info.splits
     files = reader.get_file_instructions(builder.dataset_name, split, list(splits.values()))
     paths = tuple(Path(file["filename"]) for file in files)
     return SourceRows(splits[split].num_examples, builder.info.features.arrow_schema, paths)
+
+
+def _check_downloads(source: Source, cache: Path) -> None:
+    """Raises: ConnectionError where a file came damaged from the Hub; then it is removed, with what was made of it."""
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE) / f"datasets--{source.name.replace('/', '--')}" / "snapshots" / source.commit
+    damaged = [path for path in folder.rglob("*") if path.is_file() and is_damaged(path)]
+    for path in damaged:
+        path.resolve().unlink()
+        path.unlink()
+    if damaged:
+        shutil.rmtree(cache, ignore_errors=True)
+        raise ConnectionError(f"{damaged[0].relative_to(folder)} came damaged from the Hub")
 
 
 def _cache(settings: DataSettings, source: Source) -> Path:

@@ -47,6 +47,13 @@ def git_blob_id_of(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
+def is_damaged(path: Path) -> bool:
+    """Whether a file in the Hub's cache is not what its name says, a digest: the library does not compare."""
+    content = path.resolve()
+    digest = {64: sha256_of, 40: git_blob_id}.get(len(content.name))
+    return digest is not None and digest(content) != content.name
+
+
 def content_digest(path: Path) -> str:
     """Hex digest of a file, or of all files of a folder with their names (hidden ones left out): the same for a copy elsewhere.
 

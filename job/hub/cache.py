@@ -7,7 +7,7 @@ from pathlib import Path
 
 from job.errors import OutputError
 from job.hub.retry import MismatchError
-from job.references import git_blob_id, sha256_of
+from job.references import is_damaged
 
 _DISK_ERRORS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EEXIST}
@@ -30,15 +30,14 @@ def cache_errors() -> Iterator[None]:
 
 
 def check_content(name: str, path: Path) -> None:
-    """The cache names each content by its digest, but the library does not compare: damaged weights would answer nonsense.
+    """Damaged weights would answer nonsense.
 
     Raises: MismatchError, the file removed; also where it is not there.
     """
     content = path.resolve()
     if not content.is_file():  # where the Hub fails at the wrong moment, the library takes a part of a snapshot for all of it
         raise MismatchError(f"{name} did not come from the Hub")
-    digest = {64: sha256_of, 40: git_blob_id}.get(len(content.name))
-    if digest and digest(content) != content.name:
+    if is_damaged(path):
         content.unlink()
         path.unlink(missing_ok=True)
         raise MismatchError(f"{name} came damaged from the Hub")

@@ -84,7 +84,7 @@ def translated(error: Exception, doing: str) -> JobError:
     if isinstance(error, MismatchError):
         return HubUnavailableError(f"{doing}: {text}. Try again later.")
     if verdict.transient or (verdict.status is None and not isinstance(error, ValueError)):
-        answered = f"answered {verdict.status}" if verdict.status else "did not answer"
+        answered = f"answered {verdict.status}" if verdict.status else "did not answer as it should"
         return HubUnavailableError(f"{doing}: the Hub {answered}: {text}. Try again later.")
     if verdict.status in (401, 403):
         return AccessError(f"{doing}: the Hub refused access ({verdict.status}): {text}. Check HF_TOKEN and its rights.")

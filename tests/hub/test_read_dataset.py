@@ -17,7 +17,7 @@ from job.records import Source
 from job.settings import DataSettings
 from tests.hub.conftest import Connect, FakeStop, FakeTime
 from tests.hub_clients import TOKEN
-from tests.hub_server import CutAnswer, Fault, HubServer, Repository, Reset, Status, Truncate
+from tests.hub_server import CorruptDownload, CutAnswer, Fault, HubServer, Repository, Reset, Status, Truncate
 
 CARD = "---\nlicense: mit\n---\n# Rows\n"
 PAGE = "<html>a proxy's page</html>"
@@ -115,6 +115,33 @@ def test_an_outage_that_passes_is_waited_for(
     hub.fail(fault, method=method, path=path, times=8)
     assert instructions(opened(hub, repository.head())) == ["a", "b"]
     assert {event["event"] for event in events} == {"hub_retry"}
+
+
+TEXT = '{"instruction": "aaaa"}\n' * 101  # one byte in the middle is changed: another text, or none that is UTF-8
+
+
+@pytest.mark.parametrize("files", [FILES, {"README.md": CARD, "test.jsonl": TEXT}])
+def test_a_data_file_that_is_damaged_once_is_fetched_again(
+    hub: HubServer, opened: Open, files: dict[str, str | bytes], events: list[EventDict]
+) -> None:
+    commit = hub.add_repo("dataset", "ana/d", files=files).head()
+    rule = hub.fail(CorruptDownload(), method="GET", path="/objects/|jsonl")
+    read = instructions(opened(hub, commit))
+    assert read in (["a", "b"], ["aaaa"] * 101)
+    assert rule.hits == 1
+    assert ["came damaged from the Hub" in event["error"] for event in events] == [True]
+
+
+def test_a_data_file_that_is_damaged_each_time_is_never_used(
+    hub: HubServer, repository: Repository, opened: Open, cache: Path
+) -> None:
+    hub.fail(CorruptDownload(), method="GET", path="/objects/", times=None)
+    error = refusal(lambda: opened(hub, repository.head()))
+    assert type(error) is HubUnavailableError
+    assert "came damaged from the Hub" in str(error)
+    assert {path.read_bytes() for path in cache.glob("*/blobs/*")} <= set(repository.files().values())
+    hub.recover()
+    assert instructions(opened(hub, repository.head())) == ["a", "b"]
 
 
 def test_an_outage_never_brings_back_the_rows_of_another_commit(hub: HubServer, repository: Repository, opened: Open) -> None:

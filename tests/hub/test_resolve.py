@@ -141,7 +141,7 @@ def test_an_outage_that_lasts_ends_in_half_a_minute(
 def test_a_hub_that_is_down_is_said_to_be_so(hub: HubServer, connect: Connect, time: FakeTime) -> None:
     address = hub.url
     hub.stop()
-    with pytest.raises(HubUnavailableError, match=r"MODEL_ID=ana/m: the Hub did not answer: .*Connection refused"):
+    with pytest.raises(HubUnavailableError, match=r"MODEL_ID=ana/m: the Hub did not answer as it should: .*Connection refused"):
         connect(address).resolve("model", "ana/m", "main")
     assert 10 < time.now < 30
 

@@ -4,6 +4,7 @@ import builtins
 import json
 import pickle
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -208,7 +209,11 @@ def test_the_wait_that_the_hub_asks_for_is_read(
     ("fault", "kind", "message"),
     [
         (Status(503), HubUnavailableError, "doing it: the Hub answered 503: Server error '503 Service Unavailable'"),
-        (Reset(), HubUnavailableError, "doing it: the Hub did not answer: [Errno 104] Connection reset by peer. Try again"),
+        (
+            Reset(),
+            HubUnavailableError,
+            "doing it: the Hub did not answer as it should: [Errno 104] Connection reset by peer. Try again",
+        ),
         (Status(401), AccessError, "doing it: the Hub refused access (401): "),
         (Status(403), AccessError, "Check HF_TOKEN and its rights."),
         (Status(413), AccessError, "doing it: the Hub refused it (413): "),
@@ -287,7 +292,7 @@ def test_each_wait_is_longer_on_average_and_logged(patience: Patience, time: Fak
 
 def test_patience_ends_before_its_time_is_over(patience: Patience, time: FakeTime) -> None:
     attempts = Attempts(*(ConnectionError("down") for _ in range(100)))
-    with pytest.raises(HubUnavailableError, match=r"^doing it: the Hub did not answer: down\. Try again later\.$"):
+    with pytest.raises(HubUnavailableError, match=r"^doing it: the Hub did not answer as it should: down\. Try again later\.$"):
         patience(attempts, "doing it", 60)
     assert 30 < time.now < 60
     assert attempts.made > 4
@@ -330,6 +335,17 @@ def test_the_wait_that_the_hub_asks_for_is_kept_to_within_reason(
     assert time.now == pytest.approx(137)
 
 
+class BusyError(Exception):
+    """As the library raises it where the client has cut no header."""
+
+    response = SimpleNamespace(status_code=429, headers={"retry-after": "86400"})
+
+
+def test_no_wait_is_longer_than_is_reasonable_whoever_asks_for_it(patience: Patience, time: FakeTime) -> None:
+    assert patience(Attempts(BusyError()), "doing it", 3 * 86400) == "done"
+    assert time.now == pytest.approx(120)
+
+
 def test_a_wait_that_is_longer_than_the_patience_is_not_begun_in_vain(
     hub: HubServer, repository: Repository, connect: Connect, time: FakeTime
 ) -> None:
@@ -352,13 +368,21 @@ def test_a_stop_ends_a_wait_at_once(patience: Patience, time: FakeTime, stop: Fa
     assert time.now <= 0.2
 
 
-@pytest.mark.parametrize("error", [DatasetError("no such column"), StoppedError("stopped"), HubUnavailableError("down")])
-def test_an_error_of_this_job_passes_at_once_as_it_is(patience: Patience, error: JobError) -> None:
+JOB_ERRORS = [
+    DatasetError("no such column"),
+    StoppedError("stopped"),
+    HubUnavailableError("down"),
+    chained(AccessError("is gated"), ConnectionError("down")),
+]
+
+
+@pytest.mark.parametrize("error", JOB_ERRORS)
+def test_an_error_of_this_job_passes_at_once_as_it_is(patience: Patience, error: Exception) -> None:
     attempts = Attempts(error)
     with pytest.raises(type(error)) as caught:
         patience(lambda: patience(attempts, "inner", 30), "outer", 30)
     assert caught.value is error
-    assert caught.value.__cause__ is None
+    assert caught.value.__cause__ is not error
     assert attempts.made == 1
 
 

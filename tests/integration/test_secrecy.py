@@ -83,7 +83,7 @@ def test_the_library_would_show_what_it_sends(hub: HubServer, tmp_path: Path, ou
 def test_nobody_but_the_hub_hears_of_the_run(hub: HubServer, output: Path) -> None:
     """All https goes to a proxy here, and the Hub is spoken to without one."""
     with socket.create_server(("127.0.0.1", 0)) as proxy:
-        proxy.setblocking(False)
+        proxy.settimeout(0)
         address = f"http://127.0.0.1:{proxy.getsockname()[1]}"
         names = {"DATASET_ID": "ana/d", "OUTPUT_DIR": output, "HUB_NAMESPACE": "ana", "HTTPS_PROXY": address}
         outcome = run_job(**{**ECHO, **names, **hub.environment(TOKEN)})
