@@ -116,7 +116,7 @@ def open_rows(
     the Hub has or gives no such dataset; what `read` raises.
     """
     with _errors_named(settings):
-        loaded = read(lambda: _load(settings, source, token))
+        loaded: SourceRows = read(lambda: _load(settings, source, token))
     schema = loaded.schema
     _check_columns(settings, schema)
     rows = min(loaded.rows, settings.max_rows or loaded.rows)
