@@ -74,9 +74,9 @@ def _texts(plan: Plan, facts: Mapping[str, Any], repo_id: str) -> Callable[[Sequ
         run = (plan.folder / MANIFEST).read_text(encoding="utf-8")
 
     def texts(paths: Sequence[str], read: ReadText) -> Mapping[str, str]:
-        there = read(first)
-        path = first if there is None or manifest.describes(there, config, split) else second
         try:
+            there = read(first)
+            path = first if there is None or manifest.describes(there, config, split) else second
             readme = card.render(facts, info, repo_id, manifest_path=path, existing=read(CARD), paths=paths)
         except ValueError as error:
             message = f"{error}. Mend it there, or name another repository"

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from job.errors import JobError
 from job.hub.access import DATASET, Target, prepare
-from job.hub.cache import cache_errors, check_content, forget
+from job.hub.cache import cache_errors, forget, has_digest
 from job.hub.resolve import LOOKUP_SECONDS
-from job.hub.retry import MismatchError
+from job.hub.retry import MismatchError, judge
 from job.records import Published, Release
-from job.references import git_blob_id_of
+from job.references import git_blob_id_of, sha256_of
+
+_REMEDY = "If it stays so, delete the repository there, or name another with HUB_REPO_ID"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,12 @@ class Publisher:
             found = self._api.hf_hub_download(
                 self._target.repo_id, path, repo_type=DATASET, revision=head.commit, local_dir=folder
             )
-            return Path(found).read_text(encoding="utf-8")
+            if not has_digest(Path(found), head.digests[path]):
+                raise MismatchError(f"{path} came damaged from the Hub")
+            try:
+                return Path(found).read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"its {path} is not UTF-8") from error
 
     def _find(self, wanted: Callable[[Any], bool]) -> str | None:
         commits = self._api.list_repo_commits(self._target.repo_id, repo_type=DATASET)
@@ -113,6 +121,14 @@ class Publisher:
 
         Raises: MismatchError.
         """
+        from huggingface_hub.errors import RemoteEntryNotFoundError, RevisionNotFoundError
+
+        try:
+            self._check_files(commit)
+        except (RemoteEntryNotFoundError, RevisionNotFoundError) as error:  # not every server has it at once
+            raise MismatchError(f"the Hub does not show the commit {commit} yet") from error
+
+    def _check_files(self, commit: str) -> None:
         info = self._api.repo_info(
             self._target.repo_id, repo_type=DATASET, revision=commit, files_metadata=True, timeout=LOOKUP_SECONDS
         )
@@ -124,12 +140,27 @@ class Publisher:
             with cache_errors():
                 for file in files:
                     path = self._api.hf_hub_download(self._target.repo_id, file.path, repo_type=DATASET, revision=commit)
-                    check_content(file.path, Path(path))
-                expected, rows = sum(file.rows for file in files), self._rows_of(commit)
+                    if sha256_of(Path(path)) != file.sha256:
+                        raise MismatchError(f"{file.path} came damaged from the Hub. {_REMEDY}")
+                expected, rows = sum(file.rows for file in files), self._loaded(commit)
         finally:
             forget(commit)
         if rows != expected:
             raise MismatchError(f"the split has {rows} rows at {commit}, not {expected}")
+
+    def _loaded(self, commit: str) -> int:
+        """The rows that a reader gets.
+
+        Raises: MismatchError where it cannot be read; errors of the Hub and of the disk as they are.
+        """
+        try:
+            return self._rows_of(commit)
+        except Exception as error:
+            of_the_disk = isinstance(error, OSError) and error.errno is not None
+            if of_the_disk or isinstance(error, JobError) or judge(error).known:
+                raise
+            reason = " ".join(str(error).split())
+            raise MismatchError(f"the split cannot be loaded at {commit}: {reason}. {_REMEDY}") from error
 
 
 def _digests(info: Any) -> Mapping[str, str]:

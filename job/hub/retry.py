@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 import tenacity
@@ -16,6 +16,7 @@ from job.protocols import Stop
 
 TRANSIENT_STATUSES = frozenset({408, 409, 412, 425, 429, 500, 502, 503, 504})
 STOP_POLL_SECONDS = 0.2
+DOUBTFUL_ATTEMPTS = 5
 _DISGUISED = re.compile(r"HTTP status (?:client|server) error \((\d{3})")
 _SHORT = "Consistency check failed"  # what the library says of a download that ended too soon
 _backoff = tenacity.wait_exponential_jitter(initial=1, max=30)
@@ -29,13 +30,15 @@ class Verdict:
     """Whether an error may go away by itself, and what the Hub asked for.
 
     status: the HTTP status, None where no answer came; retry_after: seconds that the Hub asked to wait, None where it did not;
-    known: whether it is an error of the Hub or of the way there at all, rather than a bug of ours.
+    known: whether it is an error of the Hub or of the way there at all, rather than a bug of ours; doubtful: whether it may as
+    well stay, so that it is worth a few attempts and not all the time there is.
     """
 
     transient: bool
     status: int | None = None
     retry_after: float | None = None
     known: bool = True
+    doubtful: bool = False
 
 
 class MismatchError(Exception):
@@ -47,25 +50,30 @@ def judge(error: BaseException) -> Verdict:
     from huggingface_hub.errors import FileMetadataError, LocalEntryNotFoundError, OfflineModeIsEnabled
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
-    if isinstance(error, json.JSONDecodeError):  # a proxy's HTML page; wrapped in another error it would be a file's content
-        return Verdict(transient=True)
+    # A proxy's page, or half of an answer; wrapped in another error these would be about a file's content.
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+        return Verdict(transient=True, doubtful=isinstance(error, UnicodeDecodeError))
     for cause in causes(error):
+        if isinstance(cause, MismatchError) or (isinstance(cause, OSError) and _SHORT in str(cause)):
+            return Verdict(transient=True, doubtful=True)
         if isinstance(cause, DeadlineError | OfflineModeIsEnabled):
             return Verdict(transient=False)
         response = getattr(cause, "response", None)
         if response is not None:
             status = response.status_code
+            if status not in TRANSIENT_STATUSES and _upload_is_refused(error, response):
+                return Verdict(transient=True, status=status, doubtful=True)
             return Verdict(status in TRANSIENT_STATUSES, status, _retry_after(response.headers))
         if disguised := _DISGUISED.search(str(cause)):  # xet reports a 403 as a ConnectionError
             status = int(disguised[1])
             return Verdict(status in TRANSIENT_STATUSES, status)
-        if isinstance(cause, MismatchError | FileMetadataError | httpx.HTTPError | ConnectionError | TimeoutError):
+        if isinstance(cause, FileMetadataError | httpx.HTTPError | ConnectionError | TimeoutError):
             return Verdict(transient=True)
-        if isinstance(cause, OSError) and _SHORT in str(cause):
-            return Verdict(transient=True)
+    if isinstance(error, LocalEntryNotFoundError):  # nothing under it says why: headers that are not the Hub's
+        return Verdict(transient=True, doubtful=True)
     # The library refuses in words what its endpoints refuse in words: an invalid card, an object too large for the account.
     refused = isinstance(error, ValueError) and ("Invalid metadata" in str(error) or "LFS batch API" in str(error))
-    return Verdict(transient=False, known=refused or isinstance(error, LocalEntryNotFoundError))
+    return Verdict(transient=False, known=refused)
 
 
 def translated(error: Exception, doing: str) -> JobError:
@@ -83,11 +91,11 @@ def translated(error: Exception, doing: str) -> JobError:
         return HubUnavailableError(f"{doing}: the Hub did not do it in time (last: {text}). Try again later.")
     if isinstance(error, MismatchError):
         return HubUnavailableError(f"{doing}: {text}. Try again later.")
+    if verdict.status in (401, 403):
+        return AccessError(f"{doing}: the Hub refused access ({verdict.status}): {text}. Check HF_TOKEN and its rights.")
     if verdict.transient or (verdict.status is None and not isinstance(error, ValueError)):
         answered = f"answered {verdict.status}" if verdict.status else "did not answer as it should"
         return HubUnavailableError(f"{doing}: the Hub {answered}: {text}. Try again later.")
-    if verdict.status in (401, 403):
-        return AccessError(f"{doing}: the Hub refused access ({verdict.status}): {text}. Check HF_TOKEN and its rights.")
     return AccessError(f"{doing}: the Hub refused it{f' ({verdict.status})' if verdict.status else ''}: {text}.")
 
 
@@ -113,9 +121,14 @@ class Patience:
         for all waits together.
         Raises: AccessError at the first refusal, HubUnavailableError where time is over, StoppedError; JobErrors of `attempt`.
         """
+
+        def is_over(state: tenacity.RetryCallState) -> bool:
+            left = min(self.limits.seconds_left, wait_seconds - state.idle_for)
+            return state.upcoming_sleep >= left or _stays(state)
+
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_worth_trying),
-            stop=lambda state: state.upcoming_sleep >= min(self.limits.seconds_left, wait_seconds - state.idle_for),
+            stop=is_over,
             wait=_wait,
             sleep=self._pause,
             before_sleep=lambda state: _log_retry(state, doing, event),
@@ -150,6 +163,10 @@ def _is_offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
+def _stays(state: tenacity.RetryCallState) -> bool:
+    return state.attempt_number >= DOUBTFUL_ATTEMPTS and judge(_error(state)).doubtful
+
+
 def _wait(state: tenacity.RetryCallState) -> float:
     """As long as the Hub asks for, within reason; else longer each time, and by chance, so that rivals do not meet again."""
     asked = judge(_error(state)).retry_after
@@ -182,6 +199,16 @@ def causes(error: BaseException) -> Iterator[BaseException]:
     while cause is not None:
         yield cause
         cause = cause.__cause__ or cause.__context__
+
+
+def _upload_is_refused(error: BaseException, response: Any) -> bool:
+    """Whether the storage refused an upload, or the Hub misses what was uploaded: the next attempt is sent to a new address.
+
+    Addresses there are signed for a time, and need no token. A refusal of the token itself is final.
+    """
+    if not (isinstance(error, RuntimeError) and "Error while uploading" in str(error)):
+        return False
+    return response.status_code not in (401, 403) or "authorization" not in response.request.headers
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
