@@ -72,15 +72,18 @@ def stopped(stop: Stop) -> StoppedError:
     return StoppedError(f"stopped by {stop.signal} while working with the Hub. Run the same command again to go on.")
 
 
-def limit_requests(limits: Limits) -> None:
-    """Give every request of huggingface_hub in this process these limits, those included that ask for none."""
+def limit_requests(limits: Limits, seconds: float = REQUEST_SECONDS) -> None:
+    """Give every request of huggingface_hub in this process these limits, those included that ask for none.
+
+    seconds: between two bytes of an answer, at most.
+    """
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
     from huggingface_hub.utils._http import hf_request_event_hook
 
     # It writes to standard error by itself: let its lines be formatted as all others are.
     logging.getLogger("huggingface_hub").handlers.clear()
-    timeouts = httpx.Timeout(REQUEST_SECONDS, connect=CONNECT_SECONDS).as_dict()
+    timeouts = httpx.Timeout(seconds, connect=CONNECT_SECONDS).as_dict()
 
     class LimitedClient(httpx.Client):
         # Not a transport of our own: with one, httpx takes no notice of HTTPS_PROXY.

@@ -156,10 +156,10 @@ class Publisher:
         try:
             return self._rows_of(commit)
         except Exception as error:
-            of_the_disk = isinstance(error, OSError) and error.errno is not None
-            if of_the_disk or isinstance(error, JobError) or judge(error).known:
+            of_the_disk, verdict = isinstance(error, OSError) and error.errno is not None, judge(error)
+            if of_the_disk or isinstance(error, JobError) or (verdict.known and not verdict.doubtful):
                 raise
-            reason = " ".join(str(error).split())
+            reason = " ".join(f"{error}: {error.__cause__ or ''}".split())
             raise MismatchError(f"the split cannot be loaded at {commit}: {reason}. {_REMEDY}") from error
 
 
