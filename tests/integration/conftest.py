@@ -1,12 +1,12 @@
-"""The test Hub as the processes of these tests find it."""
+"""A Hub, and the job that publishes to it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.hub_server import HubServer
-
-TOKEN = "hf_ana"
+from tests.integration.publishing import READER, TOKEN, Scene
 
 
 @pytest.fixture
@@ -14,4 +14,10 @@ def hub() -> Iterator[HubServer]:
     """A server that ana may use."""
     with HubServer() as server:
         server.add_user("ana", token=TOKEN)
+        server.add_token("ana", READER, "read")
         yield server
+
+
+@pytest.fixture
+def scene(hub: HubServer, tmp_path: Path) -> Scene:
+    return Scene(hub, tmp_path)
