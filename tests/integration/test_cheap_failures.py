@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.hub_server import HubServer, Repository
-from tests.integration.conftest import TOKEN
+from tests.integration.publishing import TOKEN
 from tests.support import Outcome, run_job
 
 pytestmark = pytest.mark.slow

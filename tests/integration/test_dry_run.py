@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.hub_server import HubServer
-from tests.integration.conftest import TOKEN
+from tests.integration.publishing import TOKEN
 from tests.support import ECHO, Outcome, finished_rows, parquet_bytes, results_folder, run_job, start_job, write_jsonl
 
 pytestmark = pytest.mark.slow
