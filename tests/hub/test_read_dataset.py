@@ -132,6 +132,17 @@ def test_a_data_file_that_is_damaged_once_is_fetched_again(
     assert ["came damaged from the Hub" in event["error"] for event in events] == [True]
 
 
+def test_a_damaged_data_file_that_can_be_read_is_fetched_again_too(hub: HubServer, opened: Open) -> None:
+    """The byte in the middle is one of plain numbers: any other one makes a number as well."""
+    numbers, file = list(range(1000)), io.BytesIO()
+    table = pa.table({"instruction": ["a"] * len(numbers), "id": numbers})
+    pq.write_table(table, file, compression="none", use_dictionary=False, write_statistics=False)
+    commit = hub.add_repo("dataset", "ana/d", files={"README.md": CARD, "test.parquet": file.getvalue()}).head()
+    rule = hub.fail(CorruptDownload(), method="GET", path="/objects/")
+    assert [row.columns["id"] for row in opened(hub, commit)] == numbers
+    assert rule.hits == 1
+
+
 def test_a_data_file_that_is_damaged_each_time_is_never_used(
     hub: HubServer, repository: Repository, opened: Open, cache: Path
 ) -> None:
