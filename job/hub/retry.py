@@ -54,7 +54,7 @@ def judge(error: BaseException) -> Verdict:
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
         return Verdict(transient=True, doubtful=isinstance(error, UnicodeDecodeError))
     for cause in causes(error):
-        if isinstance(cause, MismatchError) or (isinstance(cause, OSError) and _SHORT in str(cause)):
+        if isinstance(cause, MismatchError):
             return Verdict(transient=True, doubtful=True)
         if isinstance(cause, DeadlineError | OfflineModeIsEnabled):
             return Verdict(transient=False)
@@ -68,6 +68,8 @@ def judge(error: BaseException) -> Verdict:
             status = int(disguised[1])
             return Verdict(status in TRANSIENT_STATUSES, status)
         if isinstance(cause, FileMetadataError | httpx.HTTPError | ConnectionError | TimeoutError):
+            return Verdict(transient=True)
+        if isinstance(cause, OSError) and _SHORT in str(cause):
             return Verdict(transient=True)
     if isinstance(error, LocalEntryNotFoundError):  # nothing under it says why: headers that are not the Hub's
         return Verdict(transient=True, doubtful=True)

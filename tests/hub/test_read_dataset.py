@@ -104,7 +104,7 @@ def test_an_outage_that_lasts_is_an_outage_and_not_a_missing_dataset(
     error = refusal(lambda: opened(hub, repository.head()))
     assert type(error) is HubUnavailableError
     assert str(error).startswith("DATASET_ID=ana/d: the Hub ")
-    assert 10 < time.now < 400
+    assert 30 < time.now < 400
 
 
 @pytest.mark.parametrize("outage", OUTAGES)

@@ -76,7 +76,7 @@ CASES: dict[str, tuple[Call, Fault, str, Verdict]] = {
     "lookup is a page": (look, Status(200, body=HTML), "", Verdict(transient=True)),
     "commit reset": (commit, Reset(), "/commit/", Verdict(transient=True)),
     "commit's answer lost": (commit, LoseAnswer(), "/commit/", Verdict(transient=True)),
-    "upload refused": (commit_table, Status(403), "/uploads/", Verdict(transient=False, status=403)),
+    "upload refused": (commit_table, Status(403), "/uploads/", Verdict(transient=True, status=403, doubtful=True)),
     "upload unavailable": (commit_table, Status(503), "/uploads/", Verdict(transient=True, status=503)),
     "card check is a page": (commit_card, Status(503, body=HTML), "/validate-yaml", Verdict(transient=True)),
     "card check unavailable": (commit_card, Status(503, body="{}"), "/validate-yaml", Verdict(transient=True, status=503)),
@@ -168,7 +168,7 @@ def chained(error: Exception, cause: BaseException, *, implicit: bool = False) -
     [
         (builtins.ConnectionError("CAS unreachable"), Verdict(transient=True)),
         (TimeoutError("timed out"), Verdict(transient=True)),
-        (MismatchError("damaged"), Verdict(transient=True)),
+        (MismatchError("damaged"), Verdict(transient=True, doubtful=True)),
         (DeadlineError("over"), Verdict(transient=False)),
         (chained(RuntimeError("upload failed"), DeadlineError("over")), Verdict(transient=False)),
         (OfflineModeIsEnabled("offline"), Verdict(transient=False)),
