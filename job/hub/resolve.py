@@ -3,7 +3,8 @@
 import re
 from typing import Any
 
-from job.errors import AccessError, HubUnavailableError, Problem, SettingsError
+from job.errors import HubUnavailableError, Problem, SettingsError
+from job.hub_refusals import gated, missing
 from job.local_files import VARIABLES
 from job.records import Kind, Source
 
@@ -43,18 +44,3 @@ def resolve(api: Any, kind: Kind, repo_id: str, revision: str) -> Source:
     if info.sha is None:
         raise HubUnavailableError(f"{VARIABLES[kind]}={repo_id}: the Hub named no commit; try again later.")
     return Source(repo_id, info.sha, local=False)
-
-
-def gated(kind: Kind, repo_id: str) -> AccessError:
-    return AccessError(
-        f"{VARIABLES[kind]}={repo_id}: is gated. Accept its terms on its page, with the account of HF_TOKEN; a fine-grained "
-        f"token needs the right to read gated repositories too."
-    )
-
-
-def missing(kind: Kind, repo_id: str) -> SettingsError:
-    message = (
-        f"no {kind} of this name on the Hub, nor a file or folder here. Check the name and HF_ENDPOINT; if it is private, "
-        f"set HF_TOKEN to a token that may read it"
-    )
-    return SettingsError([Problem(VARIABLES[kind], repo_id, message)])

@@ -47,35 +47,46 @@ class MismatchError(Exception):
 
 def judge(error: BaseException) -> Verdict:
     """The verdict on an error of the Hub's libraries, which wrap, disguise and confuse them: see each case."""
-    from huggingface_hub.errors import FileMetadataError, LocalEntryNotFoundError, OfflineModeIsEnabled
-    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     # A proxy's page, or half of an answer; wrapped in another error these would be about a file's content.
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
         return Verdict(transient=True, doubtful=isinstance(error, UnicodeDecodeError))
     for cause in causes(error):
-        if isinstance(cause, MismatchError):
-            return Verdict(transient=True, doubtful=True)
-        if isinstance(cause, DeadlineError | OfflineModeIsEnabled):
-            return Verdict(transient=False)
-        response = getattr(cause, "response", None)
-        if response is not None:
-            status = response.status_code
-            if status not in TRANSIENT_STATUSES and _upload_is_refused(error, response):
-                return Verdict(transient=True, status=status, doubtful=True)
-            return Verdict(status in TRANSIENT_STATUSES, status, _retry_after(response.headers))
-        if disguised := _DISGUISED.search(str(cause)):  # xet reports a 403 as a ConnectionError
-            status = int(disguised[1])
-            return Verdict(status in TRANSIENT_STATUSES, status)
-        if isinstance(cause, FileMetadataError | httpx.HTTPError | ConnectionError | TimeoutError):
-            return Verdict(transient=True)
-        if isinstance(cause, OSError) and _SHORT in str(cause):
-            return Verdict(transient=True)
+        if found := _by_answer(cause, error) or _by_kind(cause):
+            return found
     if isinstance(error, LocalEntryNotFoundError):  # nothing under it says why: headers that are not the Hub's
         return Verdict(transient=True, doubtful=True)
     # The library refuses in words what its endpoints refuse in words: an invalid card, an object too large for the account.
     refused = isinstance(error, ValueError) and ("Invalid metadata" in str(error) or "LFS batch API" in str(error))
     return Verdict(transient=False, known=refused)
+
+
+def _by_answer(cause: BaseException, error: BaseException) -> Verdict | None:
+    """By the answer that the Hub gave, if it gave one."""
+    response = getattr(cause, "response", None)
+    if response is not None:
+        status = response.status_code
+        if status not in TRANSIENT_STATUSES and _upload_is_refused(error, response):
+            return Verdict(transient=True, status=status, doubtful=True)
+        return Verdict(status in TRANSIENT_STATUSES, status, _retry_after(response.headers))
+    if disguised := _DISGUISED.search(str(cause)):  # xet reports a 403 as a ConnectionError
+        status = int(disguised[1])
+        return Verdict(status in TRANSIENT_STATUSES, status)
+    return None
+
+
+def _by_kind(cause: BaseException) -> Verdict | None:
+    from huggingface_hub.errors import FileMetadataError, OfflineModeIsEnabled
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+
+    if isinstance(cause, MismatchError):
+        return Verdict(transient=True, doubtful=True)
+    if isinstance(cause, DeadlineError | OfflineModeIsEnabled):
+        return Verdict(transient=False)
+    if isinstance(cause, FileMetadataError | httpx.HTTPError | ConnectionError | TimeoutError):
+        return Verdict(transient=True)
+    return Verdict(transient=True) if isinstance(cause, OSError) and _SHORT in str(cause) else None
 
 
 def translated(error: Exception, doing: str) -> JobError:

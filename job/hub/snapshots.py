@@ -15,8 +15,8 @@ import structlog
 
 from job.errors import JobError, OutputError, Problem, SettingsError
 from job.hub.cache import cache_errors, check_content
-from job.hub.resolve import gated, missing
 from job.hub.retry import Patience, causes
+from job.hub_refusals import gated, missing
 from job.local_files import CONFIGS, VARIABLES
 from job.records import Kind, Source
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from job import dataset
-from job.dataset import CHUNK_ROWS, SourceRows, check_files, check_instruction_column, open_rows
+from job.dataset import CHUNK_ROWS, SourceRows, check_files, check_instruction_column, dataset_info, extended, open_rows
+from job.dataset.refusals import errors_named
 from job.errors import DatasetError, HubUnavailableError, JobError, OutputError, StoppedError
 from job.records import DataFile, Row, Source
 from job.references import content_digest
@@ -190,7 +190,7 @@ def test_the_instruction_column_has_to_be_text() -> None:
     ],
 )
 def test_an_error_of_the_library_is_translated(error: Exception, kind: type[JobError], message: str) -> None:
-    with pytest.raises(kind) as caught, dataset._errors_named(settings().data):
+    with pytest.raises(kind) as caught, errors_named(settings().data):
         raise error
     assert type(caught.value) is kind
     assert message in str(caught.value)
@@ -199,13 +199,13 @@ def test_an_error_of_the_library_is_translated(error: Exception, kind: type[JobE
 
 @pytest.mark.parametrize("error", [StoppedError("stopped by SIGTERM"), HubUnavailableError("the Hub answered 503")])
 def test_an_error_of_the_job_passes_as_it_is(error: JobError) -> None:
-    with pytest.raises(type(error)) as caught, dataset._errors_named(settings().data):
+    with pytest.raises(type(error)) as caught, errors_named(settings().data):
         raise error
     assert caught.value is error
 
 
 def test_the_cause_is_what_a_damaged_file_is_reported_with() -> None:
-    with pytest.raises(DatasetError) as caught, dataset._errors_named(settings().data):
+    with pytest.raises(DatasetError) as caught, errors_named(settings().data):
         raise RuntimeError("an error occurred") from ValueError("line 7 is no JSON")
     assert str(caught.value).startswith("DATASET_ID=org/data: cannot be read: ValueError: line 7 is no JSON")
 
@@ -221,7 +221,7 @@ def test_the_extended_schema_keeps_the_source_features() -> None:
 
     source = Features({"instruction": Value("large_string"), "label": ClassLabel(names=["no", "yes"]), "id": Value("int8")})
     added = pa.schema({"answers": pa.list_(pa.string()), "seed": pa.int64()})
-    schema = dataset.extended(source.arrow_schema, ["label", "instruction"], added)
+    schema = extended(source.arrow_schema, ["label", "instruction"], added)
     assert schema.names == ["label", "instruction", "answers", "seed"]
     assert _features(schema)["label"] == ClassLabel(names=["no", "yes"])
     assert schema.field("instruction").type == pa.large_string()
@@ -230,7 +230,7 @@ def test_the_extended_schema_keeps_the_source_features() -> None:
 
 def test_the_dataset_info_adds_the_files_up() -> None:
     files = [DataFile("data/a.parquet", 3, 100, 1000, "x"), DataFile("data/b.parquet", 4, 200, 2000, "y")]
-    info = dataset.dataset_info(SCHEMA, "test", files)
+    info = dataset_info(SCHEMA, "test", files)
     assert info["splits"] == [{"name": "test", "num_bytes": 3000, "num_examples": 7}]
     assert info["download_size"] == 300
     assert info["dataset_size"] == 3000
