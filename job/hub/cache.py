@@ -50,10 +50,10 @@ def has_digest(path: Path, digest: str) -> bool:
 
 def forget(commit: str) -> None:
     """Remove what the cache has of this commit alone."""
-    from huggingface_hub import scan_cache_dir
+    from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     try:
-        scan_cache_dir().delete_revisions(commit).execute()
+        scan_cache_dir(constants.HF_HUB_CACHE).delete_revisions(commit).execute()
     except CacheNotFound:
         return

@@ -14,11 +14,11 @@ from typing import Any
 
 from job.errors import JobError
 from job.hub.access import DATASET, Target, prepare
-from job.hub.cache import cache_errors, forget, has_digest
+from job.hub.cache import cache_errors, check_content, forget, has_digest
 from job.hub.resolve import LOOKUP_SECONDS
 from job.hub.retry import MismatchError, judge
 from job.records import Published, Release
-from job.references import git_blob_id_of, sha256_of
+from job.references import git_blob_id_of
 
 _REMEDY = "If it stays so, delete the repository there, or name another with HUB_REPO_ID"
 
@@ -140,13 +140,18 @@ class Publisher:
             with cache_errors():
                 for file in files:
                     path = self._api.hf_hub_download(self._target.repo_id, file.path, repo_type=DATASET, revision=commit)
-                    if sha256_of(Path(path)) != file.sha256:
-                        raise MismatchError(f"{file.path} came damaged from the Hub. {_REMEDY}")
+                    self._check_content(file.path, Path(path))
                 expected, rows = sum(file.rows for file in files), self._loaded(commit)
         finally:
             forget(commit)
         if rows != expected:
             raise MismatchError(f"the split has {rows} rows at {commit}, not {expected}")
+
+    def _check_content(self, name: str, path: Path) -> None:
+        try:
+            check_content(name, path)
+        except MismatchError as error:
+            raise MismatchError(f"{error}. {_REMEDY}") from error
 
     def _loaded(self, commit: str) -> int:
         """The rows that a reader gets.
