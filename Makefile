@@ -38,6 +38,10 @@ check: .venv/.cpu .venv/.dev ## lint, format, types, import direction, scripts, 
 torture: .venv/.cpu .venv/.dev ## a hundred SIGKILLs at random moments, then the same bytes
 	@$(BIN)/python -m tests.torture --kills 100 --seed 1
 
+.PHONY: races
+races: .venv/.cpu .venv/.dev ## twenty times two jobs that publish into one repository at the same moment
+	@$(BIN)/python -m tests.races --races 20 --seed 1
+
 .PHONY: document
 document: .venv/.cpu ## write docs/configuration.md and .env.example from the settings
 	@$(BIN)/python scripts/document-settings

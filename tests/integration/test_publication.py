@@ -1,6 +1,5 @@
 """What is in the repository after one run, after another one, and beside what others put there."""
 
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -9,30 +8,11 @@ import pytest
 import yaml
 
 from tests.hub_server import HubServer
-from tests.integration.publishing import REPO, ROWS, TOKEN, Scene, rows_of
-from tests.support import write_jsonl
+from tests.integration.publishing import REPO, ROWS, TOKEN, Scene
+from tests.integration.rivals import plain, several
 
 pytestmark = pytest.mark.slow
 BY_HAND = "# Our answers\n\nWritten by hand, with a <b>tag</b> and an ä.\n"
-CONFIGS = """\
----
-configs:
-- config_name: easy
-  data_files: [{split: test, path: easy/test.jsonl}, {split: train, path: easy/train.jsonl}]
-- config_name: hard
-  data_files: [{split: test, path: hard/test.jsonl}]
----
-"""
-
-
-def two_configs(folder: Path) -> Path:
-    """A dataset with a configuration of two splits and one of one."""
-    for name in ("easy/test", "easy/train", "hard/test"):
-        file = folder / f"{name}.jsonl"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_jsonl(file, rows_of(name))
-    (folder / "README.md").write_text(CONFIGS)
-    return folder
 
 
 def parquet(columns: dict[str, list[Any]]) -> bytes:
@@ -119,7 +99,7 @@ def test_words_and_metadata_of_others_are_kept(scene: Scene) -> None:
 
 
 def test_splits_and_configurations_are_published_side_by_side(scene: Scene) -> None:
-    folder = two_configs(scene.folder / "several")
+    folder = several(scene.folder / "several")
     runs = {
         name: scene.run(DATASET_ID=folder, DATASET_CONFIG=name[0], DATASET_SPLIT=name[1])
         for name in (("easy", "test"), ("easy", "train"), ("hard", "test"))
@@ -136,10 +116,7 @@ def test_splits_and_configurations_are_published_side_by_side(scene: Scene) -> N
 
 
 def test_a_second_split_lies_beside_the_first(scene: Scene) -> None:
-    folder = scene.folder / "splits"
-    folder.mkdir()
-    for split in ("test", "train"):
-        write_jsonl(folder / f"{split}.jsonl", rows_of(split))
+    folder = plain(scene.folder / "splits")
     first = scene.run(DATASET_ID=folder)
     scene.check_published(first)
     second = scene.run(DATASET_ID=folder, DATASET_SPLIT="train")
