@@ -55,5 +55,5 @@ def forget(commit: str) -> None:
 
     try:
         scan_cache_dir(constants.HF_HUB_CACHE).delete_revisions(commit).execute()
-    except CacheNotFound:
+    except (CacheNotFound, OSError):  # what cannot be removed does no harm
         return
