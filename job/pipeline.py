@@ -106,6 +106,7 @@ def _planned(settings: Settings, effects: Effects, account: _Account) -> tuple[H
     with account.phase("plan"):
         plan = make_plan(settings, hub, effects.choose_backend)
     effects.bind_log(run_id=plan.identity.short, model=plan.name, shard=f"{SHARD}/{SHARDS}")
+    log.info("planned", rows=plan.rows.rows, results=str(plan.folder), publish_to=plan.repo_id)
     return hub, plan
 
 

@@ -66,7 +66,9 @@ class HubFiles:
             raise self._problem(f"has no {CONFIGS[self._kind]} at {self.source.commit}, which every {self._kind} has")
         if not self._any_format and not any(name.endswith(".safetensors") for name in names):
             raise self._problem("has no weights (*.safetensors); for another format, name its load_format in ENGINE_ARGS")
-        self._check_room(sum(file.size for file in files if file.missing))
+        needed = sum(file.size for file in files if file.missing)
+        self._check_room(needed)
+        log.info("files_checked", repo_id=self.source.name, files=len(files), bytes_to_download=needed)
 
     def small_files(self) -> Path:
         return self._patiently(lambda: self._fetch(WEIGHTS, *OTHER_WEIGHTS), _SMALL_SECONDS)

@@ -141,8 +141,16 @@ def test_it_can_be_read_on_a_console(rows: Path, output: Path) -> None:
     assert (process.returncode, err) == (0, "")
     lines = out.splitlines()
     names = [line.split("]", 1)[1].split()[0] for line in lines]
-    assert names == ["settings_loaded", "dataset_loaded", "commits_resolved", "preflight_passed", "dry_run", "run_finished"]
-    assert "prompt_tokens={'<=64': 2, '<=128': 1}" in lines[3]
+    assert names == [
+        "settings_loaded",
+        "dataset_loaded",
+        "commits_resolved",
+        "planned",
+        "preflight_passed",
+        "dry_run",
+        "run_finished",
+    ]
+    assert "prompt_tokens={'<=64': 2, '<=128': 1}" in lines[4]
     assert "rows=3" in lines[4]
     assert "Say hello." in lines[4]
     assert "\x1b" not in out

@@ -39,6 +39,7 @@ def test_a_run_that_answers_every_row_ends_with_zero(
         "settings_loaded",
         "dataset_loaded",
         "commits_resolved",
+        "planned",
         "preflight_passed",
         "engine_starting",
         "engine_ready",
