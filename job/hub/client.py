@@ -7,20 +7,31 @@ Source of the library's habits: huggingface_hub 2.4, utils/_http.py.
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
 from job.errors import StoppedError
 from job.protocols import Stop
 
+ASKING_STATUSES = frozenset({408, 429, 500, 502, 503, 504})  # the library obeys a Retry-After of these
 CONNECT_SECONDS = 10.0
 REQUEST_SECONDS = 60.0  # between two bytes, not for the whole request
 LONGEST_WAIT_SECONDS = 120.0
+LIBRARY_WAIT_SECONDS = 5.0  # longer ones are ours to wait: the library sleeps through signals
 
 
 class DeadlineError(Exception):
     """The time for a piece of work with the Hub is over. Not an error of HTTP: the library would try those again."""
+
+
+class LongWaitError(Exception):
+    """The Hub asks for a long wait before the next request. Not an error of HTTP: the library would wait by itself."""
+
+    def __init__(self, status: int, seconds: float, path: str) -> None:
+        super().__init__(f"{status} for {path}, with a wait of {seconds:.0f} s asked for")
+        self.status = status
+        self.seconds = seconds
 
 
 class Limits:
@@ -68,6 +79,16 @@ class Limits:
             headers["ratelimit"] = re.sub(r"\bt=(\d+)", lambda found: f"t={min(int(found[1]), longest)}", window)
 
 
+def asked_wait(headers: Mapping[str, str]) -> float | None:
+    """The seconds that an answer asks to wait, None where it does not."""
+    value = headers.get("retry-after", "")
+    if value.isdigit():
+        return float(value)
+    # Every answer bears this header: it is the reason to wait only where nothing remains.
+    window = re.search(r"\br=0;\s*t=(\d+)", headers.get("ratelimit", ""))
+    return float(window[1]) if window else None
+
+
 def stopped(stop: Stop) -> StoppedError:
     return StoppedError(f"stopped by {stop.signal} while working with the Hub. Run the same command again to go on.")
 
@@ -89,8 +110,8 @@ def limit_requests(limits: Limits, seconds: float = REQUEST_SECONDS) -> None:
         # Not a transport of our own: with one, httpx takes no notice of HTTPS_PROXY.
         def send(self, request: Any, **options: Any) -> Any:
             limits.check()
-            asked = request.extensions.get("timeout", {})
-            request.extensions["timeout"] = timeouts | {name: value for name, value in asked.items() if value is not None}
+            wanted = request.extensions.get("timeout", {})
+            request.extensions["timeout"] = timeouts | {name: value for name, value in wanted.items() if value is not None}
             try:
                 response = super().send(request, **options)
             except httpx.HTTPError as error:
@@ -98,6 +119,10 @@ def limit_requests(limits: Limits, seconds: float = REQUEST_SECONDS) -> None:
                 raise
             if response.status_code >= httpx.codes.BAD_REQUEST:
                 limits.note(request.method, request.url.path, response.status_code)
+                asked = asked_wait(response.headers) or 0
+                if response.status_code in ASKING_STATUSES and asked > LIBRARY_WAIT_SECONDS:
+                    response.close()
+                    raise LongWaitError(response.status_code, asked, request.url.path)
                 limits.shorten(response.headers)
             return response
 

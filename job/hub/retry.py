@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ import structlog
 import tenacity
 
 from job.errors import AccessError, HubUnavailableError, JobError, Problem, SettingsError
-from job.hub.client import LONGEST_WAIT_SECONDS, DeadlineError, Limits, stopped
+from job.hub.client import LONGEST_WAIT_SECONDS, DeadlineError, Limits, LongWaitError, asked_wait, stopped
 from job.protocols import Stop
 
 TRANSIENT_STATUSES = frozenset({408, 409, 412, 425, 429, 500, 502, 503, 504})
@@ -69,7 +69,7 @@ def _by_answer(cause: BaseException, error: BaseException) -> Verdict | None:
         status = response.status_code
         if status not in TRANSIENT_STATUSES and _upload_is_refused(error, response):
             return Verdict(transient=True, status=status, doubtful=True)
-        return Verdict(status in TRANSIENT_STATUSES, status, _retry_after(response.headers))
+        return Verdict(status in TRANSIENT_STATUSES, status, asked_wait(response.headers))
     if disguised := _DISGUISED.search(str(cause)):  # xet reports a 403 as a ConnectionError
         status = int(disguised[1])
         return Verdict(status in TRANSIENT_STATUSES, status)
@@ -84,6 +84,8 @@ def _by_kind(cause: BaseException) -> Verdict | None:
         return Verdict(transient=True, doubtful=True)
     if isinstance(cause, DeadlineError | OfflineModeIsEnabled):
         return Verdict(transient=False)
+    if isinstance(cause, LongWaitError):
+        return Verdict(transient=True, status=cause.status, retry_after=cause.seconds)
     if isinstance(cause, FileMetadataError | httpx.HTTPError | ConnectionError | TimeoutError):
         return Verdict(transient=True)
     return Verdict(transient=True) if isinstance(cause, OSError) and _SHORT in str(cause) else None
@@ -222,12 +224,3 @@ def _upload_is_refused(error: BaseException, response: Any) -> bool:
     if not (isinstance(error, RuntimeError) and "Error while uploading" in str(error)):
         return False
     return response.status_code not in (401, 403) or "authorization" not in response.request.headers
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    value = headers.get("retry-after", "")
-    if value.isdigit():
-        return float(value)
-    # Every answer bears this header: it is the reason to wait only where nothing remains.
-    window = re.search(r"\br=0;\s*t=(\d+)", headers.get("ratelimit", ""))
-    return float(window[1]) if window else None

@@ -9,7 +9,8 @@ from huggingface_hub.utils import get_session, httpx  # type: ignore[attr-define
 
 from job.errors import HubUnavailableError, StoppedError
 from job.hub import Hub
-from job.hub.client import CONNECT_SECONDS, REQUEST_SECONDS, DeadlineError, Limits, limit_requests
+from job.hub.client import CONNECT_SECONDS, REQUEST_SECONDS, DeadlineError, Limits, LongWaitError, limit_requests
+from job.hub.retry import Verdict, judge
 from tests.hub.conftest import Connect, FakeStop, FakeTime
 from tests.hub_clients import TOKEN
 from tests.hub_server import HubServer, Repository, Reset, Status
@@ -80,28 +81,34 @@ def test_a_proxy_of_the_environment_is_used(hub: HubServer, connect: Connect, mo
     assert {seen.path for seen in hub.requests} == {"http://hub.example/api/models/ana/m/revision/main"}
 
 
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"Retry-After": "86400"}, 121),
-        ({"Retry-After": "5"}, 6),
-        ({"RateLimit": '"api";r=0;t=86400'}, 121),
-        ({"RateLimit": '"api";r=0;t=5'}, 6),
-    ],
-)
-def test_the_library_sleeps_no_longer_than_is_reasonable(
-    hub: HubServer, connected: Hub, library_waits: list[float], headers: dict[str, str], seconds: float
+@pytest.mark.parametrize("headers", [{"Retry-After": "5"}, {"RateLimit": '"api";r=0;t=5'}])
+def test_a_short_wait_is_left_to_the_library(
+    hub: HubServer, connected: Hub, library_waits: list[float], headers: dict[str, str]
 ) -> None:
     hub.fail(Status(429, headers), path="/tree/")
     list(connected.api.list_repo_tree("ana/d", repo_type="dataset"))
-    assert library_waits == [seconds]
+    assert library_waits == [6]
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [({"Retry-After": "86400"}, 86400), ({"RateLimit": '"api";r=0;t=86400'}, 86400), ({"Retry-After": "6"}, 6)],
+)
+def test_a_long_wait_is_ours_so_that_a_signal_can_end_it(
+    hub: HubServer, connected: Hub, library_waits: list[float], headers: dict[str, str], seconds: float
+) -> None:
+    hub.fail(Status(429, headers), path="/tree/")
+    with pytest.raises(LongWaitError, match="429 for /api/datasets/ana/d/tree/main") as caught:
+        list(connected.api.list_repo_tree("ana/d", repo_type="dataset"))
+    assert (caught.value.seconds, library_waits) == (seconds, [])
+    assert judge(caught.value) == Verdict(transient=True, status=429, retry_after=seconds)
 
 
 def test_the_library_sleeps_no_longer_than_there_is_time(hub: HubServer, connected: Hub, library_waits: list[float]) -> None:
-    hub.fail(Status(503, {"Retry-After": "86400"}), path="/tree/")
-    with connected.patience.limits.within(20), pytest.raises(DeadlineError, match=r"503 to GET /api/datasets/ana/d/tree/main"):
+    hub.fail(Status(503, {"Retry-After": "5"}), path="/tree/")
+    with connected.patience.limits.within(3), pytest.raises(DeadlineError, match=r"503 to GET /api/datasets/ana/d/tree/main"):
         list(connected.api.list_repo_tree("ana/d", repo_type="dataset"))
-    assert library_waits == [21]
+    assert library_waits == [4]
     assert len(hub.requests) == 1
 
 

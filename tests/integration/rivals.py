@@ -63,10 +63,10 @@ class Report:
         return [
             f"races                            {self.races.total()}",
             *(f"  {name:<30} {count}" for name, count in sorted(self.races.items())),
-            *(f"  held at the {name:<18} {count}" for name, count in sorted(self.places.items())),
+            *(f"  held: {name:<24} {count}" for name, count in sorted(self.places.items())),
             *(f"  fault: {name:<23} {count}" for name, count in sorted(self.faults.items())),
             f"both were held at once           {self.met}",
-            f"commits refused for their parent {self.collisions}",
+            f"refused for a stale parent       {self.collisions}",
             *(f"  published at attempt {number:<9} {count}" for number, count in sorted(self.attempts.items())),
             f"violations                       {len(self.violations)}",
             *(f"  {violation}" for violation in self.violations),

@@ -92,8 +92,9 @@ def test_a_hub_that_is_down_past_the_deadline_gets_the_results_next_time(fault: 
     scene.check_published(scene.run(), generated=0)
 
 
-def test_a_signal_ends_a_wait_between_attempts(scene: Scene) -> None:
-    scene.hub.fail(Status(503, {"Retry-After": "60"}), method="POST", path=COMMIT, times=None)
+@pytest.mark.parametrize("path", [COMMIT, PREUPLOAD], ids=["the commit", "a request that the library tries again by itself"])
+def test_a_signal_ends_the_wait_before(path: str, scene: Scene) -> None:
+    scene.hub.fail(Status(429, {"Retry-After": "60"}), method="POST", path=path, times=None)
     with running(scene.folder / "log", scene.variables) as job:
         job.event("upload_retry")
         job.process.send_signal(signal.SIGTERM)
@@ -101,7 +102,7 @@ def test_a_signal_ends_a_wait_between_attempts(scene: Scene) -> None:
         stopped = job.end()
     assert time.monotonic() - at < 2
     scene.check_secret(stopped)
-    scene.check_held_back(stopped, 75, uploads=True)
+    scene.check_held_back(stopped, 75, uploads=path == COMMIT)
     assert "stopped by SIGTERM" in stopped.last["message"]
     scene.hub.recover()
     scene.check_published(scene.run(), generated=0)
