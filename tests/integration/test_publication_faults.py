@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -63,13 +64,30 @@ def test_an_absurd_wait_does_not_outlast_the_deadline(path: str, uploads: bool, 
     scene.check_published(scene.run(), generated=0)
 
 
+def lose_and_follow(scene: Scene, files: Mapping[str, str | bytes | None], title: str) -> None:
+    """Lose the answer of our commit, and commit this on top of it before we look again."""
+    follow = Call(lambda _: scene.repo().commit(files, title))
+    scene.hub.fail(Call(lambda _: scene.hub.fail(follow, method="GET")), method="POST", path=COMMIT)
+    scene.hub.fail(LoseAnswer(), method="POST", path=COMMIT)
+
+
 def test_a_commit_on_top_of_ours_does_not_hide_it(scene: Scene) -> None:
     """The answer is lost, and before we look again somebody else commits."""
-    scene.hub.fail(LoseAnswer(), method="POST", path=COMMIT)
-    scene.hub.fail(Call(lambda _: scene.repo().commit({"notes.txt": "n"}, "Add notes")), method="GET", path="/commits/main")
+    lose_and_follow(scene, {"notes.txt": "n"}, "Add notes")
     scene.check_published(scene.run())
     assert [commit.title for commit in scene.repo().history()][::2] == ["Add notes", "initial commit"]
     assert len(scene.hub.seen("POST", COMMIT)) == 1
+
+
+def test_a_commit_on_top_of_ours_is_not_undone(scene: Scene) -> None:
+    """The answer is lost, and somebody changes what we published: it was published, and what came after is theirs to say."""
+    theirs: dict[str, str | bytes | None] = {"run.json": None, "README.md": "# Ours now\n"}
+    lose_and_follow(scene, theirs, "Take over")
+    outcome = scene.run()
+    (ours,) = scene.commits()
+    assert (outcome.code, outcome.last["commit"]) == (0, ours.oid), outcome.last
+    assert scene.repo().history()[0].title == "Take over"
+    assert scene.repo().files()["README.md"] == b"# Ours now\n"
 
 
 def test_a_commit_that_comes_in_between_is_built_upon(scene: Scene) -> None:
