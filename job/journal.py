@@ -13,7 +13,8 @@ import queue
 import socket
 import sqlite3
 import threading
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
@@ -30,7 +31,7 @@ _QUEUE_ROWS = 4096
 # Rows written by one statement. SQLite gives the interpreter lock away at each, and an engine loop that never rests takes 5 ms
 # to give it back: row by row, the writer would fall behind at 200 rows a second.
 _STATEMENT_ROWS = 500
-_APPLICATION_ID = 0x4A4F4231  # "JOB1", in the file's header: tells a journal from another program's database
+_APPLICATION_ID = 0x4A4F4232  # "JOB2", in the file's header: tells a journal from another program's database
 _SCHEMA = """
 CREATE TABLE run(identity TEXT NOT NULL);
 CREATE TABLE finished(
@@ -38,13 +39,15 @@ CREATE TABLE finished(
     answered INTEGER NOT NULL,
     prompt TEXT,
     prompt_tokens INTEGER NOT NULL,
-    completions TEXT NOT NULL
+    completions TEXT NOT NULL,
+    checksum INTEGER NOT NULL
 );
 """
 # A failed row may be replaced; an answered one never.
 _INSERT = (
     "INSERT INTO finished VALUES {} ON CONFLICT(position) DO UPDATE SET answered = excluded.answered, "
-    "prompt = excluded.prompt, prompt_tokens = excluded.prompt_tokens, completions = excluded.completions "
+    "prompt = excluded.prompt, prompt_tokens = excluded.prompt_tokens, completions = excluded.completions, "
+    "checksum = excluded.checksum "
     "WHERE NOT finished.answered"
 )
 
@@ -100,11 +103,26 @@ class Journal:
         return done
 
     def rows(self, rows: int) -> Iterator[ResultRow]:
-        """All finished rows at positions below `rows`, by position."""
-        query = "SELECT position, prompt, prompt_tokens, completions FROM finished WHERE position < ? ORDER BY position"
-        with self._reading(query, rows) as found:
-            for row in found:
-                yield _decoded(*row)
+        """All finished rows at positions below `rows`, by position.
+
+        Raises: OutputError where a row is not as it was written; it is removed, so that it is answered anew.
+        """
+        with self._reading("SELECT * FROM finished WHERE position < ? ORDER BY position", rows) as found:
+            for *values, checksum in found:
+                if _checksum(values) != checksum:
+                    break
+                yield _decoded(*values)
+            else:
+                return
+        self._remove(values[0])
+        raise OutputError(
+            f"{self.path}: row {values[0]} is damaged, the disk did not keep what was written. It is removed: run the same "
+            f"command again to answer it anew, and have the disk checked."
+        )
+
+    def _remove(self, position: int) -> None:
+        with disk_errors(self.path), closing(_connect(self.path)) as connection, connection:
+            connection.execute("DELETE FROM finished WHERE position = ?", (position,))
 
     def writer(self) -> "JournalWriter":
         """A writer for this journal; one at a time, and opened after the engine, whose fork must not copy its thread."""
@@ -112,8 +130,13 @@ class Journal:
 
     @contextmanager
     def _reading(self, query: str, *parameters: object) -> Iterator[Iterator[Any]]:
-        with disk_errors(self.path), _damage_named(self.path), closing(_connect(self.path)) as connection:
-            yield connection.execute(query, parameters)
+        with (
+            disk_errors(self.path),
+            _damage_named(self.path),
+            closing(_connect(self.path)) as connection,
+            closing(connection.execute(query, parameters)) as found,  # an open cursor would keep its lock
+        ):
+            yield found
 
     def _check(self, identity: Identity) -> None:
         """Make the tables of a new journal; be sure that an old one is sound, a journal, and this run's."""
@@ -147,7 +170,6 @@ class JournalWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Wait until every row is on disk. An error of the disk is raised, unless another is on its way already."""
         self._closing.set()  # nothing is waited for any more
-        self._closing.set()
         self._queue.put(None)
         self._thread.join()
         if error is None:
@@ -195,7 +217,7 @@ class JournalWriter:
         with connection:
             for first in range(0, len(rows), _STATEMENT_ROWS):
                 some = [_encoded(row) for row in rows[first : first + _STATEMENT_ROWS]]
-                places = ", ".join(["(?, ?, ?, ?, ?)"] * len(some))
+                places = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(some))
                 connection.execute(_INSERT.format(places), [*chain.from_iterable(some)])
         self.safe_rows += len(rows)
 
@@ -207,6 +229,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     # returns when its rows are on the disk.
     connection.execute("PRAGMA journal_mode = TRUNCATE")
     connection.execute("PRAGMA synchronous = FULL")
+    # Damaged text has to come as far as its checksum.
+    connection.text_factory = lambda content: content.decode("utf-8", "surrogateescape")
     return connection
 
 
@@ -216,10 +240,16 @@ def _encoded(row: ResultRow) -> tuple[object, ...]:
         | ({"error": done.error} if done.error else {})
         for done in row.completions
     ]
-    return row.position, row.answered, row.prompt, row.prompt_tokens, json.dumps(completions, ensure_ascii=False)
+    values = (row.position, int(row.answered), row.prompt, row.prompt_tokens, json.dumps(completions, ensure_ascii=False))
+    return *values, _checksum(values)
 
 
-def _decoded(position: int, prompt: str | None, prompt_tokens: int, completions: str) -> ResultRow:
+def _checksum(values: Sequence[object]) -> int:
+    """SQLite keeps none: a bit that the disk turns over in a text would come back as another answer."""
+    return zlib.crc32(repr(list(values)).encode("utf-8", "surrogatepass"))
+
+
+def _decoded(position: int, _answered: int, prompt: str | None, prompt_tokens: int, completions: str) -> ResultRow:
     decoded = (
         Completion(position, sample, done["text"], done["finish_reason"], done["tokens"], done.get("error"))
         for sample, done in enumerate(json.loads(completions))

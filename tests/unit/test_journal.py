@@ -1,4 +1,5 @@
 import os
+import random
 import resource
 import signal
 import sqlite3
@@ -305,14 +306,33 @@ def test_a_damaged_journal_is_named(tmp_path: Path, cut: bool) -> None:
         _read(tmp_path)
 
 
-@pytest.mark.parametrize("value", ["'{oops'", "'[{}]'", "'[1]'", "NULL"])
-def test_a_row_that_reads_otherwise_than_it_was_written_is_damage(tmp_path: Path, value: str) -> None:
-    _write(tmp_path)
-    _sql(tmp_path, "DROP TABLE finished")
-    _sql(tmp_path, "CREATE TABLE finished(position, answered, prompt, prompt_tokens, completions)")
-    _sql(tmp_path, f"INSERT INTO finished VALUES (0, 1, 'p', 1, {value})")
-    with pytest.raises(OutputError, match=f"{tmp_path}/journal.sqlite: the journal is damaged .*: move it away"):
+@pytest.mark.parametrize(
+    "damage", ["completions = replace(completions, 'x', 'y')", "prompt = NULL", "answered = 0", "position = 9"]
+)
+def test_a_row_that_is_not_as_it_was_written_is_removed_and_named(tmp_path: Path, damage: str) -> None:
+    _write(tmp_path, answered(0), answered(1, "x"), answered(2))
+    _sql(tmp_path, f"UPDATE finished SET {damage} WHERE position = 1")
+    position = 9 if "position" in damage else 1
+    with pytest.raises(OutputError, match=f"journal.sqlite: row {position} is damaged.* run the same command again"):
         _read(tmp_path)
+    assert [row.position for row in _read(tmp_path)] == [0, 2]
+    _write(tmp_path, answered(1, "x"))
+    assert [row.position for row in _read(tmp_path)] == [0, 1, 2]
+
+
+def test_no_damaged_byte_becomes_another_answer(tmp_path: Path) -> None:
+    rows = [answered(position, f"answer {position} " + "é" * 40) for position in range(60)]
+    _write(tmp_path, *rows)
+    file = tmp_path / "journal.sqlite"
+    whole, dice, noticed = file.read_bytes(), random.Random(1), 0
+    for _ in range(100):
+        place = dice.randrange(len(whole))
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << dice.randrange(8)]) + whole[place + 1 :])
+        try:
+            assert all(row in rows for row in _read(tmp_path))
+        except OutputError:
+            noticed += 1
+    assert noticed > 30
 
 
 def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path: Path) -> None:
