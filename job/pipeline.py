@@ -23,9 +23,10 @@ from job.layout import CARD, MANIFEST, config_of, data_path
 from job.lengths import Lengths
 from job.plan import ChooseBackend, Plan, make_plan
 from job.progress import Progress
-from job.protocols import Hub, Stop
+from job.protocols import Hub, InterruptingStop, Stop
 from job.records import Prompt, ResultRow, Row, RunSummary, Tally
 from job.settings import HubSettings, Settings
+from job.shutdown import Interrupted
 from job.spool import Spool
 
 SHARD, SHARDS = 0, 1  # one process answers all rows of a run
@@ -39,7 +40,7 @@ log = structlog.get_logger()
 class Effects:
     """What a run does to the world, replaceable by tests."""
 
-    stop: Stop
+    stop: InterruptingStop
     choose_backend: ChooseBackend = choose_backend
     connect: Callable[[HubSettings, Stop], Hub] = hub.connect
     bind_log: Callable[..., object] = structlog.contextvars.bind_contextvars
@@ -211,8 +212,11 @@ def _answer_spooled(plan: Plan, journal: Journal, spool: Spool, finished: int, e
 def _generate(plan: Plan, journal: Journal, spool: Spool, finished: int, effects: Effects, account: _Account) -> bool:
     """Whether all prompts were answered, rather than the run stopped."""
     log.info("engine_starting", rows_pending=spool.rows - spool.failures)
-    with account.phase("engine_start"):
-        engine = plan.backend.open()
+    try:
+        with account.phase("engine_start"), effects.stop.interrupting():
+            engine = plan.backend.open()
+    except Interrupted:
+        return False
     # The journal's writer comes after the engine: a fork must copy neither its thread nor its connection.
     with engine, Progress(plan.rows.rows, finished, effects.bar_on, effects.clock) as progress, journal.writer() as writer:
         with disk_errors(plan.folder):

@@ -1,6 +1,7 @@
 """The seams between stages: what one stage needs of another, so that none imports another."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
@@ -128,3 +129,10 @@ class Stop(Protocol):
     @property
     def grace_is_over(self) -> bool:
         """Whether rows in flight have had their time to finish after it."""
+
+
+class InterruptingStop(Stop, Protocol):
+    """A stop that can also break off what does not look at it."""
+
+    def interrupting(self) -> AbstractContextManager[None]:
+        """Leaves its block with job.shutdown.Interrupted as soon as a stop is asked for."""

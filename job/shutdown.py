@@ -1,10 +1,17 @@
-"""SIGTERM and SIGINT become a flag that the feed loop reads; a second signal ends the process at once."""
+"""SIGTERM and SIGINT become a flag that the feed loop reads; a second signal ends the process at once.
+
+Where nothing reads the flag, while the model is loaded, the signal interrupts instead: nothing is lost there.
+"""
 
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+
+class Interrupted(BaseException):
+    """A signal came in a block that is to be left at once."""
 
 
 class StopSignal:
@@ -14,6 +21,7 @@ class StopSignal:
         self._grace_seconds = grace_seconds
         self._clock = clock
         self._deadline = float("inf")
+        self._interrupts = False
         self.signal: str | None = None
 
     @property
@@ -23,6 +31,20 @@ class StopSignal:
     def request(self, name: str) -> None:
         self.signal = name
         self._deadline = self._clock() + self._grace_seconds
+        if self._interrupts:
+            self._interrupts = False
+            raise Interrupted
+
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """A signal that comes in this block, or came before it, raises Interrupted there."""
+        self._interrupts = True
+        try:
+            if self.signal:
+                raise Interrupted
+            yield
+        finally:
+            self._interrupts = False
 
 
 @contextmanager
@@ -31,9 +53,9 @@ def listening(stop: StopSignal) -> Iterator[None]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         # No logging here: the signal may have come in the middle of a log line.
-        stop.request(signal.Signals(number).name)
         for each in previous:
             signal.signal(each, signal.SIG_DFL)
+        stop.request(signal.Signals(number).name)
 
     previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

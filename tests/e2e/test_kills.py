@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import ENGINE
-from tests.support import ROOT, parquet_bytes, read_table, results_folder, run_job, start_job, write_jsonl
+from tests.support import ROOT, parquet_bytes, read_table, results_folder, run_job, running, start_job, write_jsonl
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.timeout(600)]
 KILLS = 3
@@ -63,6 +63,14 @@ def alive(pids: set[int]) -> set[int]:
         if state != "Z":
             running.add(pid)
     return running
+
+
+def command_of(pid: int) -> str:
+    """Its command line, empty where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 def assert_gone(pids: set[int]) -> None:
@@ -129,13 +137,28 @@ def test_ctrl_c_on_the_group_ends_with_75_and_leaves_no_process(settings: dict[s
     assert_gone(family)
 
 
+def test_sigterm_while_the_model_is_loaded_ends_at_once_with_75(settings: dict[str, object], tmp_path: Path) -> None:
+    with running(tmp_path / "log", {**settings, "OUTPUT_DIR": tmp_path / "early"}) as job:
+        job.event("engine_starting")
+        job.until(lambda: next((pid for pid in descendants(job.process.pid) if "EngineCore" in command_of(pid)), None))
+        family = descendants(job.process.pid)
+        sent_at = time.monotonic()
+        job.process.send_signal(signal.SIGTERM)
+        outcome = job.end(30)
+        assert time.monotonic() - sent_at < 10
+    assert outcome.code == 75, outcome.last
+    assert outcome.last["message"].startswith(f"stopped by SIGTERM: 1 of {ROWS} rows are safe in ")  # the one that is too long
+    assert not outcome.of("engine_ready")
+    assert_gone(family)
+
+
 def test_engine_that_is_killed_ends_the_run_with_70_in_seconds(settings: dict[str, object], tmp_path: Path) -> None:
     with start_job(**settings, OUTPUT_DIR=tmp_path / "dead") as process:
         while journalled(tmp_path / "dead") < 2:
             assert process.poll() is None
             time.sleep(0.02)
         family = descendants(process.pid)
-        cores = [pid for pid in family if "EngineCore" in Path(f"/proc/{pid}/cmdline").read_text()]
+        cores = [pid for pid in family if "EngineCore" in command_of(pid)]
         killed_at = time.monotonic()
         for pid in cores:
             os.kill(pid, signal.SIGKILL)

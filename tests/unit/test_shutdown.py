@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from job.shutdown import StopSignal, listening
+from job.shutdown import Interrupted, StopSignal, listening
 from tests.support import ROOT
 
 # Says when it listens, then when the first signal came, and waits for the second one.
@@ -72,6 +72,34 @@ def test_the_handlers_are_put_back_where_the_block_fails() -> None:
     with pytest.raises(KeyError), listening(StopSignal(20)):
         raise KeyError
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_a_signal_breaks_off_a_block_that_does_not_look_at_it() -> None:
+    stop = StopSignal(20)
+    reached: list[str] = []
+
+    def block() -> None:
+        with stop.interrupting():
+            reached.append("inside")
+            os.kill(os.getpid(), signal.SIGTERM)
+            reached.append("after the signal")
+
+    with listening(stop):
+        with pytest.raises(Interrupted):
+            block()
+        assert (reached, stop.signal) == (["inside"], "SIGTERM")
+        with pytest.raises(Interrupted):
+            block()
+    assert reached == ["inside"]
+
+
+def test_a_signal_after_the_block_is_a_flag_again() -> None:
+    stop = StopSignal(20)
+    with listening(stop):
+        with stop.interrupting():
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.signal == "SIGTERM"
 
 
 def test_a_process_ends_at_the_second_signal() -> None:
