@@ -12,6 +12,7 @@ from job.settings import Settings, variables
 from tests.support import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
 
 
@@ -32,6 +33,22 @@ def test_readme_exit_codes_are_those_of_the_errors() -> None:
     documented = {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)}
     raised = {cls.exit_code for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, errors.JobError)}
     assert documented == raised | {0}
+
+
+def test_operations_page_has_a_section_for_each_exit_code() -> None:
+    documented = {int(code) for code in re.findall(r"^### (\d+):", OPERATIONS, re.MULTILINE)}
+    raised = {cls.exit_code for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, errors.JobError)}
+    assert documented == raised | {0}
+
+
+def test_operations_page_names_the_events_that_the_job_logs() -> None:
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "job").rglob("*.py"))
+    logged = set(re.findall(r"log\.(?:info|warning|error|exception)\(\s*\"(\w+)\"", code)) | set(
+        re.findall(r'event(?:: str)? ?= ?"(\w+)"', code)
+    )
+    table = OPERATIONS[OPERATIONS.index("| event | says |") :]
+    documented = {name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    assert documented == logged
 
 
 def test_error_tree_in_the_docstring_is_the_real_one() -> None:
