@@ -3,6 +3,7 @@
 Source of its forms: https://huggingface.co/docs/datasets/repository_structure and `datasets`' own MetadataConfigs.
 """
 
+import io
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,28 +24,49 @@ def merged(card: str, config: str, split: str, dataset_info: Mapping[str, Any], 
     card: empty where there is none; dataset_info: of this split alone; paths: the files that are there.
     Raises: ValueError where the metadata cannot be read, or has another split of this configuration with other columns.
     """
-    metadata, body = _parsed(card)
+    front, body = _parted(card)
+    metadata, root = _parsed(front)
     try:
         configs = _configs(metadata.get("configs"), config, split, paths)
         infos = _infos(metadata.get("dataset_info"), config, split, dataset_info)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError("`configs` or `dataset_info` at the top of its README.md have a form that is not known") from error
-    metadata |= {"configs": configs, "dataset_info": infos}
-    return yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True), body
+    return _written(root, {"configs": configs, "dataset_info": infos}), body
 
 
-def _parsed(card: str) -> tuple[Metadata, str]:
-    """The metadata at the top of a card, and the text below it."""
+def _parted(card: str) -> tuple[str, str]:
+    """The metadata at the top of a card, as text, and the text below it."""
     found = re.match(r"\s*---[ \t]*\r?\n(.*?)^---[ \t]*\r?$\n?", card, re.DOTALL | re.MULTILINE)
-    if not found:
-        return {}, card
+    return (found[1], card[found.end() :]) if found else ("", card)
+
+
+def _parsed(front: str) -> tuple[Metadata, yaml.MappingNode]:
+    """The metadata as values, and as they are written."""
     try:
-        metadata = yaml.safe_load(found[1])
-    except yaml.YAMLError as error:
+        metadata, root = yaml.safe_load(front), yaml.compose(front, yaml.SafeLoader)
+    except (yaml.YAMLError, ValueError) as error:  # a date that is none is a ValueError
         raise ValueError(f"the metadata at the top of its README.md is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(metadata, dict | None):
+    if root is None or metadata is None:
+        return {}, yaml.MappingNode("tag:yaml.org,2002:map", [], flow_style=False)
+    if not isinstance(root, yaml.MappingNode):
         raise ValueError("the metadata at the top of its README.md is no mapping")
-    return metadata or {}, card[found.end() :]
+    return metadata, root
+
+
+def _written(root: yaml.MappingNode, changed: Metadata) -> str:
+    """The metadata as YAML with these values in it.
+
+    Others stay as they are written, not as Python reads them: the language `no` is no falsehood, and 1.10 is not 1.1.
+    """
+    entries = {key.value: (key, value) for key, value in root.value}
+    root.value = list((entries | {name: _node(name, value) for name, value in changed.items()}).values())
+    text: str = yaml.serialize(root, Dumper=yaml.SafeDumper, allow_unicode=True)
+    return text
+
+
+def _node(name: str, value: Any) -> tuple[yaml.Node, yaml.Node]:
+    dumper = yaml.SafeDumper(io.StringIO(), sort_keys=False)
+    return dumper.represent_data(name), dumper.represent_data(value)
 
 
 def _configs(existing: Any, config: str, split: str, paths: Sequence[str]) -> list[Metadata]:

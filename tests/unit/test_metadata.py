@@ -133,3 +133,17 @@ def test_the_same_split_may_change_its_columns() -> None:
 def test_metadata_that_cannot_be_merged_is_refused_in_words(top: str) -> None:
     with pytest.raises(ValueError, match=r"its README\.md|has other columns"):
         merged(f"---\n{top}\n---\n", "default", "test", info("test"), ())
+
+
+def test_what_others_wrote_stays_as_they_wrote_it() -> None:
+    """Python would read a falsehood, a number, minutes and a date."""
+    theirs = 'language:\n- no\nversion: 1.10\nstart: 12:30\ndate: 2024-01-01\npretty_name: "1.0"\nlicense: mit\n'
+    front, body = merged(f"---\n{theirs}---\nText\n", "default", "test", info("test"), ())
+    assert front.startswith(theirs)
+    assert merged(f"---\n{front}---\n{body}", "default", "test", info("test"), ()) == (front, "Text\n")
+
+
+@pytest.mark.parametrize("front", ["date: 2024-99-01", "? [a]\n: b"])
+def test_values_that_are_none_are_no_yaml(front: str) -> None:
+    with pytest.raises(ValueError, match=r"the metadata at the top of its README\.md is no YAML"):
+        merged(f"---\n{front}\n---\n", "default", "test", info("test"), ())
