@@ -1,8 +1,10 @@
 """What is published of a finished run, and where: puts card, manifest and data together for the Hub."""
 
 import json
+import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from job.protocols import Hub
 from job.records import Published, ReadText, Release
 
 RECORD = "published.json"
+_READING = ".reading-"
 
 log = structlog.get_logger()
 
@@ -39,8 +42,8 @@ def publish(plan: Plan, facts: Mapping[str, Any], hub: Hub) -> Published | None:
     )
     earlier = _earlier(plan.folder, plan.repo_id)
     try:
-        with tempfile.TemporaryDirectory(dir=plan.folder, prefix=".reading-") as folder:
-            published = hub.publish(plan.repo_id, release, _rows_of(plan, Path(folder)), earlier)
+        with _reading_folder(plan.folder) as folder:
+            published = hub.publish(plan.repo_id, release, _rows_of(plan, folder), earlier)
     except (AccessError, HubUnavailableError, OutputError, SettingsError, StoppedError) as error:
         raise _with_remedy(error, plan.folder) from error
     with disk_errors(plan.folder):
@@ -48,6 +51,19 @@ def publish(plan: Plan, facts: Mapping[str, Any], hub: Hub) -> Published | None:
         write_whole(plan.folder / RECORD, json_text(record))
     log.info("published", repo_id=published.repo_id, commit=published.commit, new=published.commit != earlier)
     return published
+
+
+@contextmanager
+def _reading_folder(results_folder: Path) -> Iterator[Path]:
+    """A folder for what is read back, gone afterwards; those that a killed process left go too, as the run is ours alone."""
+    for left in results_folder.glob(f"{_READING}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with disk_errors(results_folder):
+        folder = Path(tempfile.mkdtemp(dir=results_folder, prefix=_READING))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def described(plan: Plan, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from job.dataset.columns import check_dropped_columns
 from job.dataset.files import local_arguments
-from job.dataset.refusals import errors_named, refusal
+from job.dataset.refusals import errors_named, no_room_named, refusal
 from job.dataset.rows import SourceRows
 from job.errors import DatasetError
 from job.records import Source
@@ -76,7 +76,8 @@ def _prepared(path: str, config: str | None, split: str, arguments: dict[str, An
     import datasets
 
     builder = datasets.load_dataset_builder(path, config, **arguments)
-    builder.download_and_prepare()
+    with no_room_named():
+        builder.download_and_prepare()
     reader, splits = datasets.arrow_reader.ArrowReader(builder.cache_dir, builder.info), builder.info.splits
     files = reader.get_file_instructions(builder.dataset_name, split, list(splits.values()))
     paths = tuple(Path(file["filename"]) for file in files)

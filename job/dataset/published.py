@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from job.dataset.refusals import no_room_named
 from job.records import DataFile
 
 
@@ -38,7 +39,8 @@ def count_rows(repo_id: str, commit: str, config: str, split: str, token: str | 
     options = {"revision": commit, "token": token, "cache_dir": str(folder), "columns": ["prompt_tokens"]}
     builder = datasets.load_dataset_builder(repo_id, config, **options)
     try:
-        builder.download_and_prepare()
+        with no_room_named():
+            builder.download_and_prepare()
     except datasets.exceptions.DatasetGenerationError as error:
         if isinstance(error.__cause__, OSError):  # a full disk, above all
             raise error.__cause__ from error

@@ -1,5 +1,7 @@
 """What goes wrong with a dataset, in this job's own errors."""
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,6 +24,17 @@ def errors_named(settings: DataSettings) -> Iterator[None]:
         raise
     except Exception as error:
         raise _translated(name, settings, error) from error
+
+
+@contextmanager
+def no_room_named() -> Iterator[None]:
+    """`datasets` says in words alone that the disk has no room for what it is about to write."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None and str(error).startswith("Not enough disk space"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None  # has no cause: it is the cause
+        raise
 
 
 def _translated(name: str, settings: DataSettings, error: Exception) -> JobError:

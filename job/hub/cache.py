@@ -19,14 +19,25 @@ def cache_errors() -> Iterator[None]:
     """Errors of the disk that the cache is on; those of the Hub are OSErrors too, and pass."""
     from huggingface_hub import constants
 
+    with _disk_errors(constants.HF_HUB_CACHE, "Make room there, or set HF_HOME to a folder that can be written."):
+        yield
+
+
+@contextmanager
+def reading_errors(folder: Path) -> Iterator[None]:
+    """Errors of the disk that what is read only to be compared is written to; those of the Hub pass."""
+    with _disk_errors(str(folder), "Make room there."):
+        yield
+
+
+@contextmanager
+def _disk_errors(place: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if error.errno not in _DISK_ERRORS or getattr(error, "response", None) is not None:
             raise
-        raise OutputError(
-            f"{constants.HF_HUB_CACHE}: {error.strerror}. Make room there, or set HF_HOME to a folder that can be written."
-        ) from error
+        raise OutputError(f"{place}: {error.strerror}. {remedy}") from error
 
 
 def check_content(name: str, path: Path) -> None:

@@ -5,6 +5,7 @@ a second run of the same command and a twin that was faster all find nothing lef
 commits on top of exactly that: a commit that came in between makes it fail, and the next attempt builds on the new head.
 """
 
+import hashlib
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import Any
 
 from job.errors import JobError
 from job.hub.access import DATASET, Target, prepare
-from job.hub.cache import cache_errors, check_content, forget, has_digest
+from job.hub.cache import cache_errors, check_content, forget, has_digest, reading_errors
 from job.hub.resolve import LOOKUP_SECONDS
 from job.hub.retry import MismatchError, judge
 from job.records import Published, Release
@@ -91,7 +92,7 @@ class Publisher:
                 yield CommitOperationAdd(file.path, str(release.folder / file.path))
         for path, text in release.texts(list(head.digests), lambda path: self._read(head, path)).items():
             content = text.encode()
-            if head.digests.get(path) != git_blob_id_of(content):
+            if head.digests.get(path) not in (git_blob_id_of(content), hashlib.sha256(content).hexdigest()):
                 yield CommitOperationAdd(path, content)
         ours = {file.path for file in release.files}
         for path in head.digests:
@@ -101,7 +102,7 @@ class Publisher:
     def _read(self, head: _Head, path: str) -> str | None:
         if path not in head.digests:
             return None
-        with tempfile.TemporaryDirectory() as folder:
+        with reading_errors(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
             found = self._api.hf_hub_download(
                 self._target.repo_id, path, repo_type=DATASET, revision=head.commit, local_dir=folder
             )
@@ -159,7 +160,8 @@ class Publisher:
         Raises: MismatchError where it cannot be read; errors of the Hub and of the disk as they are.
         """
         try:
-            return self._rows_of(commit)
+            with reading_errors(self._release.folder):
+                return self._rows_of(commit)
         except Exception as error:
             of_the_disk, verdict = isinstance(error, OSError) and error.errno is not None, judge(error)
             if of_the_disk or isinstance(error, JobError) or (verdict.known and not verdict.doubtful):

@@ -129,3 +129,14 @@ def test_a_repository_of_an_organisation_is_made_by_a_member_who_may_write(scene
     hub.add_organisation("lab", {"ana": "write"})
     scene.check_published(scene.run(HUB_NAMESPACE="lab"), repo_id="lab/echo-model-results")
     assert TOKEN not in str(scene.repo("lab/echo-model-results").files())
+
+
+def test_a_repository_that_keeps_texts_in_lfs_is_published_to_once(scene: Scene) -> None:
+    lfs = "".join(f"*.{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in ("parquet", "json", "md"))
+    scene.hub.add_repo("dataset", REPO, files={".gitattributes": lfs}, private=True)
+    first = scene.run()
+    scene.check_published(first)
+    scene.repo().commit({"notes.txt": "n"}, "Take notes")
+    sent = len(scene.hub.seen("POST"))
+    again = scene.run()
+    assert (again.code, again.last["commit"], len(scene.hub.seen("POST"))) == (0, first.last["commit"], sent)

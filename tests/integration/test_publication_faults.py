@@ -1,16 +1,19 @@
 """A Hub that fails for a while: publication ends with one commit, or says that it did not and does it next time."""
 
 import signal
+import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.hub_server import Call, CorruptDownload, Fault, LoseAnswer, Reset, Status, Truncate
-from tests.integration.publishing import COMMIT, INFO, PREFLIGHT, PREUPLOAD, Scene, retries
-from tests.support import running
+from tests.integration.publishing import COMMIT, INFO, PREFLIGHT, PREUPLOAD, REPO, Scene, retries
+from tests.support import results_folder, running
 
 pytestmark = pytest.mark.slow
 HTML = Status(502, {"Content-Type": "text/html"}, "<html><body>502 Bad Gateway</body></html>")
@@ -130,3 +133,52 @@ def seconds_between(first: Any, second: Any) -> float:
     """By the timestamps of two events."""
     at = [datetime.fromisoformat(event["timestamp"]) for event in (first, second)]
     return (at[1] - at[0]).total_seconds()
+
+
+def test_what_a_killed_reading_left_is_removed(scene: Scene) -> None:
+    with running(scene.folder / "killed", scene.variables) as job:
+        scene.hub.fail(Call(lambda _: job.process.kill()), method="GET", path=OBJECT)
+        job.process.wait(60)
+    folder = results_folder(scene.output)
+    assert list(folder.glob(".reading-*"))
+    scene.check_published(scene.run(), generated=0)
+    assert not list(folder.glob(".*"))
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own, small enough to be filled."""
+    disk = tmp_path / "small"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("needs the right to mount")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def filling(disk: Path) -> Call:
+    def fill(_: object) -> None:
+        with suppress(OSError), (disk / "full").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+
+    return Call(fill)
+
+
+def test_a_disk_that_is_full_while_reading_back_is_named(scene: Scene, small: Path) -> None:
+    assert scene.run(OUTPUT_DIR=small / "results", PUSH_TO_HUB="false").code == 0
+    scene.hub.fail(filling(small), method="GET", path=OBJECT)
+    full = scene.run(OUTPUT_DIR=small / "results")
+    folder = results_folder(small / "results")
+    assert full.code == 73
+    assert full.last["message"].startswith(f"{folder}: No space left on device. Make room there. All answers are safe")
+    (small / "full").unlink()
+    assert scene.run(OUTPUT_DIR=small / "results").code == 0
+    assert len(scene.commits()) == 1
+
+
+def test_a_disk_that_is_full_while_the_card_is_read_is_named(scene: Scene, small: Path) -> None:
+    scene.hub.add_repo("dataset", REPO, files={"README.md": "Words.\n" * 200_000}, private=True)
+    full = scene.run(TMPDIR=small)
+    scene.check_held_back(full, 73)
+    assert full.last["message"].startswith(f"{small}: No space left on device. Make room there.")

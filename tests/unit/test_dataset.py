@@ -12,7 +12,7 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 
 from job.dataset import CHUNK_ROWS, SourceRows, check_files, check_instruction_column, dataset_info, extended, open_rows
-from job.dataset.refusals import errors_named
+from job.dataset.refusals import errors_named, no_room_named
 from job.errors import DatasetError, HubUnavailableError, JobError, OutputError, StoppedError
 from job.records import DataFile, Row, Source
 from job.references import content_digest
@@ -257,3 +257,9 @@ def test_a_path_with_characters_of_a_pattern_is_that_file_alone(tmp_path: Path) 
     (tmp_path / "d[1]").mkdir()
     with pytest.raises(DatasetError, match="rename it"):
         check_files(str(tmp_path / "d[1]"))
+
+
+def test_a_disk_without_room_is_no_mistake_of_the_dataset() -> None:
+    with pytest.raises(OutputError, match=r"No space left on device\. Make room there"):  # noqa: SIM117
+        with errors_named(settings(DATASET_ID="a.jsonl").data), no_room_named():
+            raise OSError("Not enough disk space. Needed: 1 GB")
