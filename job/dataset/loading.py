@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from job.dataset.columns import check_dropped_columns
+from job.dataset.columns import check_contents, check_dropped_columns
 from job.dataset.files import local_arguments
 from job.dataset.refusals import errors_named, no_room_named, refusal
 from job.dataset.rows import SourceRows
@@ -38,7 +38,9 @@ def open_rows(
     rows = min(loaded.rows, settings.max_rows or loaded.rows)
     if not rows:
         raise DatasetError(f"DATASET_ID={settings.dataset_id}: split {settings.dataset_split} has no rows.")
-    return replace(loaded, rows=rows)
+    asked_for = replace(loaded, rows=rows)
+    check_contents(settings, asked_for)
+    return asked_for
 
 
 def _load(settings: DataSettings, source: Source, token: str | None) -> SourceRows:

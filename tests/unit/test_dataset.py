@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -263,3 +264,27 @@ def test_a_disk_without_room_is_no_mistake_of_the_dataset() -> None:
     with pytest.raises(OutputError, match=r"No space left on device\. Make room there"):  # noqa: SIM117
         with errors_named(settings(DATASET_ID="a.jsonl").data), no_room_named():
             raise OSError("Not enough disk space. Needed: 1 GB")
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_images_that_are_mere_paths_are_refused_and_those_that_are_there_are_kept(nested: bool, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s")
+    image = datasets.List(datasets.Image()) if nested else datasets.Image()
+    features = datasets.Features({"instruction": datasets.Value("string"), "image": image})
+
+    def opened(content: bytes | None, path: str = str(secret), **more: object) -> SourceRows:
+        value = {"bytes": content, "path": path}
+        table = pa.Table.from_pylist(
+            [{"instruction": "a", "image": [value] if nested else value}], schema=features.arrow_schema
+        )
+        file = tmp_path / f"{content is None}.parquet"
+        pq.write_table(table, file)
+        data = settings(DATASET_ID=file, **more).data
+        return open_rows(data, Source(str(file), f"sha256:{content_digest(file)}", local=True))
+
+    assert opened(b"x").rows == 1
+    assert opened(None, "https://example.com/a.png").rows == 1
+    assert opened(None, DROP_COLUMNS="image").rows == 1
+    with pytest.raises(DatasetError, match=r"column image holds paths of files .* Leave it out with DROP_COLUMNS=image, or"):
+        opened(None)
