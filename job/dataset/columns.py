@@ -57,7 +57,7 @@ def _has_mere_paths(array: Any) -> bool:
     fields = dict(zip((field.name for field in array.type), array.flatten(), strict=True))
     if fields.keys() >= {"bytes", "path"}:
         mere_paths = fields["path"].filter(pc.is_null(fields["bytes"])).drop_null()
-        return not pc.all(pc.match_substring(mere_paths, "://")).as_py()
+        return not pc.all(pc.match_substring(mere_paths, "://"), min_count=0).as_py()
     return any(_has_mere_paths(field) for field in fields.values())
 
 
