@@ -8,9 +8,12 @@ A repository may hold several splits, each from a run of its own: run.json is th
 another split, and each further configuration has its own in its folder.
 """
 
+import glob
+
 MANIFEST = "run.json"
 CARD = "README.md"
 DEFAULT_CONFIG = "default"
+_DEFAULT_FOLDER = "data"
 
 
 def config_of(dataset_config: str | None) -> str:
@@ -19,7 +22,10 @@ def config_of(dataset_config: str | None) -> str:
 
 
 def data_folder(config: str) -> str:
-    return "data" if config == DEFAULT_CONFIG else config
+    """Of a configuration that is called as the folder of the default one, a folder in that."""
+    if config == DEFAULT_CONFIG:
+        return _DEFAULT_FOLDER
+    return f"{_DEFAULT_FOLDER}/{config}" if config == _DEFAULT_FOLDER else config
 
 
 def data_path(config: str, split: str, shard: int, shards: int) -> str:
@@ -28,7 +34,7 @@ def data_path(config: str, split: str, shard: int, shards: int) -> str:
 
 def data_pattern(config: str, split: str) -> str:
     """The glob of a split's files, for the card."""
-    return f"{data_folder(config)}/{split}-*"
+    return f"{glob.escape(data_folder(config))}/{split}-*"
 
 
 def is_data_of(path: str, config: str, split: str) -> bool:
@@ -39,5 +45,5 @@ def is_data_of(path: str, config: str, split: str) -> bool:
 
 def manifest_paths(config: str, split: str) -> tuple[str, str]:
     """Where a split's manifest is: the first path, or where that is another split's, the second."""
-    folder = "" if config == DEFAULT_CONFIG else f"{config}/"
+    folder = "" if config == DEFAULT_CONFIG else f"{data_folder(config)}/"
     return f"{folder}{MANIFEST}", f"{folder}run-{split}.json"

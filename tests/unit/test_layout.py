@@ -14,3 +14,15 @@ def test_data_of_a_split_is_what_its_pattern_takes_in() -> None:
     assert is_data_of("data/test-old.txt", "default", "test")
     for other in ("data/train-00000-of-00001.parquet", "main/test-0.parquet", "data/more/test-0.parquet", "test-0.parquet"):
         assert not is_data_of(other, "default", "test")
+
+
+def test_a_configuration_is_never_in_the_place_of_another() -> None:
+    assert data_path("data", "test", 0, 1) == "data/data/test-00000-of-00001.parquet"
+    assert manifest_paths("data", "test") == ("data/data/run.json", "data/data/run-test.json")
+    assert not is_data_of(data_path("data", "test", 0, 1), "default", "test")
+    assert not is_data_of(data_path("default", "test", 0, 1), "data", "test")
+
+
+def test_a_pattern_means_its_configuration_alone() -> None:
+    assert data_pattern("a[b]", "test") == "a[[]b]/test-*"
+    assert data_path("a[b]", "test", 0, 1) == "a[b]/test-00000-of-00001.parquet"
