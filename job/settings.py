@@ -175,7 +175,9 @@ class HubSettings(_Audience):
         None, description="Access token of the Hugging Face Hub, for private and gated repositories."
     )
     # The Hub's own libraries read these two from the environment; they are here to be documented and checked.
-    hf_endpoint: str | None = Field(None, description="Address of another Hub than huggingface.co.")
+    hf_endpoint: Annotated[str, AfterValidator(values.address)] | None = Field(
+        None, description="Address of another Hub than huggingface.co."
+    )
     hf_home: Path | None = Field(None, description="Folder for downloads and caches. Unset: `~/.cache/huggingface`.")
 
     @property

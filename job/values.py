@@ -38,6 +38,13 @@ def json_object(value: object) -> object:
     return _parsed(value) if isinstance(value, str) else value
 
 
+def address(value: str) -> str:
+    """The address of a web server."""
+    if not re.match(r"https?://[^/]", value):
+        raise ValueError("is no address: it begins with https:// or http://")
+    return value
+
+
 def hub_name(value: str) -> str:
     """The name of a user, organisation or repository, by the Hub's rules."""
     if not re.fullmatch(r"(?!.*(--|\.\.))[A-Za-z0-9_]([\w.-]{0,94}[A-Za-z0-9_])?", value, re.ASCII):

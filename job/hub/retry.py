@@ -17,6 +17,7 @@ from job.protocols import Stop
 TRANSIENT_STATUSES = frozenset({408, 409, 412, 425, 429, 500, 502, 503, 504})
 STOP_POLL_SECONDS = 0.2
 DOUBTFUL_ATTEMPTS = 5
+_NOT_FOUND = 404
 _DISGUISED = re.compile(r"HTTP status (?:client|server) error \((\d{3})")
 _SHORT = "Consistency check failed"  # what the library says of a download that ended too soon
 _backoff = tenacity.wait_exponential_jitter(initial=1, max=30)
@@ -110,8 +111,18 @@ def translated(error: Exception, doing: str) -> JobError:
         return AccessError(f"{doing}: the Hub refused access ({verdict.status}): {text}. Check HF_TOKEN and its rights.")
     if verdict.transient or (verdict.status is None and not isinstance(error, ValueError)):
         answered = f"answered {verdict.status}" if verdict.status else "did not answer as it should"
-        return HubUnavailableError(f"{doing}: the Hub {answered}: {text}. Try again later.")
-    return AccessError(f"{doing}: the Hub refused it{f' ({verdict.status})' if verdict.status else ''}: {text}.")
+        where = "" if verdict.status else _elsewhere()
+        return HubUnavailableError(f"{doing}: the Hub {answered}: {text}. Try again later.{where}")
+    where = _elsewhere() if verdict.status == _NOT_FOUND else ""
+    return AccessError(f"{doing}: the Hub refused it{f' ({verdict.status})' if verdict.status else ''}: {text}.{where}")
+
+
+def _elsewhere() -> str:
+    """A word on the address, where it is not the usual one: something else may answer there."""
+    from huggingface_hub import constants
+
+    endpoint = re.sub(r"//[^/]*@", "//", constants.ENDPOINT)
+    return "" if endpoint == constants._HF_DEFAULT_ENDPOINT else f" Or is there no Hub at HF_ENDPOINT={endpoint}?"  # noqa: SLF001
 
 
 class Patience:

@@ -133,7 +133,7 @@ def test_an_outage_that_lasts_ends_in_half_a_minute(
     error = refusal(connect, hub)
     assert isinstance(error, HubUnavailableError)
     assert str(error).startswith("MODEL_ID=ana/m: the Hub ")
-    assert str(error).endswith("Try again later.")
+    assert "Try again later." in str(error)
     assert 3 <= len(hub.requests) <= 10
     assert time.now < 30
 

@@ -430,3 +430,22 @@ def test_nothing_is_tried_again_offline(
     with pytest.raises(SettingsError, match="HF_HUB_OFFLINE='1': is set, and doing it needs the Hub, or a cache in HF_HOME"):
         patience(Attempts(error), "doing it", 30)
     assert time.now == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (ConnectionError("down"), True),
+        (json.JSONDecodeError("Expecting value", "<html>", 0), True),
+        (builtins.ConnectionError("HTTP status client error (404 Not Found)"), True),
+        (builtins.ConnectionError("HTTP status server error (503 Service Unavailable)"), False),
+    ],
+)
+def test_an_address_that_may_be_wrong_is_named_without_its_password(
+    error: Exception, hint: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "HF_ENDPOINT" not in str(translated(error, "doing it"))
+    monkeypatch.setattr(constants, "ENDPOINT", "http://ana:secret@hub.example:1")
+    message = str(translated(error, "doing it"))
+    assert message.endswith(" Or is there no Hub at HF_ENDPOINT=http://hub.example:1?") == hint
+    assert "secret" not in message

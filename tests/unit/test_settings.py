@@ -147,6 +147,8 @@ def test_a_problem_says_what_the_variable_is_for() -> None:
         ("TRUST_REMOTE_CODE", "perhaps"),
         ("ENGINE", "gpt"),
         ("DATASET_SPLIT", "test[:10]"),
+        ("HF_ENDPOINT", "hub.example.com"),
+        ("HF_ENDPOINT", "localhost:8080"),
         ("SHUTDOWN_GRACE_SECONDS", "-1"),
         ("LOG_FORMAT", "xml"),
         ("LOG_LEVEL", "info"),
