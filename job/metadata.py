@@ -14,6 +14,9 @@ from job.layout import DEFAULT_CONFIG, data_pattern
 
 # What `datasets` takes for a split where a card names no files.
 _UNNAMED_DATA = re.compile(r"data/(\w+)-\d{5}-of-\d{5}[^/]*\.parquet")
+# What it takes for data as well, and the manifests, which it would take for that if nothing named the data.
+_OTHER_DATA = re.compile(r".*\.(parquet|csv|tsv|jsonl?|arrow|txt)")
+_MANIFEST = re.compile(r"(^|/)run(-[^/]*)?\.json$")
 
 Metadata = dict[str, Any]
 
@@ -72,13 +75,33 @@ def _node(name: str, value: Any) -> tuple[yaml.Node, yaml.Node]:
 def _configs(existing: Any, config: str, split: str, paths: Sequence[str]) -> list[Metadata]:
     """The `configs` of a card, with the files of this split."""
     configs = _mappings(existing) or _unnamed(paths)
+    _check_others(configs, config, paths)
     ours = next((each for each in configs if each.get("config_name", DEFAULT_CONFIG) == config), None)
     if ours is None:
         ours = {"config_name": config}
         configs.append(ours)
     entry = {"split": split, "path": data_pattern(config, split)}
     ours["data_files"] = _replaced(_data_files(ours.get("data_files")), "split", entry)
+    _check_format(configs)
     return configs
+
+
+def _check_others(configs: Sequence[Metadata], config: str, paths: Sequence[str]) -> None:
+    """Raises: ValueError where readers would no longer get what is there, or would not get the results beside it."""
+    others = [path for path in paths if _OTHER_DATA.fullmatch(path) and not _MANIFEST.search(path)]
+    if not configs and others:
+        raise ValueError(f"its README.md does not name the data that is there ({others[0]}), in `configs`")
+    for each in configs:
+        if each.get("config_name", DEFAULT_CONFIG) == config and each.get("data_dir"):
+            raise ValueError(f"the configuration {config} in its README.md has a data_dir, and the results lie elsewhere")
+
+
+def _check_format(configs: Sequence[Metadata]) -> None:
+    """`datasets` reads all configurations with the reader of the first one. Raises: ValueError where that is another."""
+    first = _data_files(configs[0].get("data_files"))
+    named = [path for each in first for path in ([each["path"]] if isinstance(each["path"], str) else each["path"])]
+    if foreign := [path for path in named if _OTHER_DATA.fullmatch(path) and not path.endswith(".parquet")]:
+        raise ValueError(f"its first configuration is not in Parquet ({foreign[0]}), and readers take the results for the same")
 
 
 def _unnamed(paths: Sequence[str]) -> list[Metadata]:

@@ -82,7 +82,7 @@ class Response:
 
 def json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     content_type = {"Content-Type": "application/json; charset=utf-8"}
-    return Response(status, content_type | dict(headers or {}), Bytes(json.dumps(value).encode()))
+    return Response(status, content_type | dict(headers or {}), Bytes(json.dumps(value, default=str).encode()))
 
 
 def error_response(error: HubError) -> Response:

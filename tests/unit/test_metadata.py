@@ -86,7 +86,7 @@ def test_the_text_below_is_given_back_as_it_is() -> None:
         ({"train": "a/*.parquet"}, [{"split": "train", "path": "a/*.parquet"}]),
         ("a.parquet", [{"split": "train", "path": "a.parquet"}]),
         (["a.parquet", "b.parquet"], [{"split": "train", "path": ["a.parquet", "b.parquet"]}]),
-        ([{"split": "dev", "path": "dev.csv"}], [{"split": "dev", "path": "dev.csv"}]),
+        ([{"split": "dev", "path": "dev.parquet"}], [{"split": "dev", "path": "dev.parquet"}]),
         (None, []),
     ],
 )
@@ -147,3 +147,29 @@ def test_what_others_wrote_stays_as_they_wrote_it() -> None:
 def test_values_that_are_none_are_no_yaml(front: str) -> None:
     with pytest.raises(ValueError, match=r"the metadata at the top of its README\.md is no YAML"):
         merged(f"---\n{front}\n---\n", "default", "test", info("test"), ())
+
+
+@pytest.mark.parametrize(
+    ("card", "paths", "says"),
+    [
+        ("Words\n", ("README.md", "train.csv"), r"does not name the data that is there \(train\.csv\)"),
+        (
+            _card({"configs": [{"config_name": "default", "data_dir": "d"}]}),
+            (),
+            "configuration default in its README.md has a data_dir",
+        ),
+        (
+            _card({"configs": [{"config_name": "human", "data_files": [{"split": "test", "path": ["h/a.csv"]}]}]}),
+            ("h/a.csv",),
+            r"its first configuration is not in Parquet \(h/a\.csv\)",
+        ),
+    ],
+)
+def test_a_repository_whose_readers_would_miss_something_is_refused(card: str, paths: tuple[str, ...], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        _merged(card, paths=paths)
+
+
+def test_manifests_and_data_in_their_usual_place_hide_nothing() -> None:
+    assert _merged("", paths=("run.json", "run-dev.json", "data/test-00000-of-00001.parquet", "notes/a.csv"))
+    assert _merged("", paths=("run.json", "a/run.json", "image.png"))
