@@ -47,10 +47,10 @@ def main(environ: MutableMapping[str, str]) -> int:
     log_format = logs.resolve_format(environ.get("LOG_FORMAT") or "auto", sys.stdout)
     logs.configure(log_format if log_format in ("json", "console") else "json", "INFO", environ)
     try:
-        settings = Settings.from_env(environ)
-        logs.configure(log_format, settings.run.log_level, environ)
         for name, meant in near_misses(given).items():
             log.warning("unknown_variable", variable=name, meant=meant)
+        settings = Settings.from_env(environ)
+        logs.configure(log_format, settings.run.log_level, environ)
         log.info("settings_loaded", **settings.shown())
         return _run(settings, environ, started)
     except JobError as error:
@@ -82,13 +82,16 @@ def _run(settings: Settings, environ: MutableMapping[str, str], started: float) 
         if settings.run.dry_run:
             estimate = pipeline.rehearse(settings, effects)
             log.info("dry_run", **asdict(estimate))
-            summary_log.info("run_finished", exit_code=0, dry_run=True, seconds=_since(started))
+            message = "everything was checked; nothing was generated or published"
+            summary_log.info("run_finished", exit_code=0, dry_run=True, message=message, seconds=_since(started))
             return 0
         summary = pipeline.run(settings, effects)
     published = asdict(summary.published) if summary.published else {}
+    where = f" and published in {published['repo_id']} at {published['commit']}" if published else ""
     summary_log.info(
         "run_finished",
         exit_code=0,
+        message=f"{summary.tally.rows} rows, {summary.tally.failed_rows} of them failed, are in {summary.folder}{where}",
         rows=summary.tally.rows,
         failed_rows=summary.tally.failed_rows,
         finish_reasons=dict(summary.tally.finish_reasons),

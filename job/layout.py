@@ -11,6 +11,7 @@ another split, and each further configuration has its own in its folder.
 import glob
 
 MANIFEST = "run.json"
+PUBLISHED = "published.json"  # in the folder only: where its results were published and read back
 CARD = "README.md"
 DEFAULT_CONFIG = "default"
 _DEFAULT_FOLDER = "data"

@@ -14,8 +14,8 @@ from job.layout import DEFAULT_CONFIG, data_pattern
 
 # What `datasets` takes for a split where a card names no files.
 _UNNAMED_DATA = re.compile(r"data/(\w+)-\d{5}-of-\d{5}[^/]*\.parquet")
-# What it takes for data as well, and the manifests, which it would take for that if nothing named the data.
-_OTHER_DATA = re.compile(r".*\.(parquet|csv|tsv|jsonl?|arrow|txt)")
+# What it takes for data as well (.txt too, but notes are likelier), and the manifests, which it would take for that too.
+_OTHER_DATA = re.compile(r".*\.(parquet|csv|tsv|jsonl?|arrow)")
 _MANIFEST = re.compile(r"(^|/)run(-[^/]*)?\.json$")
 
 Metadata = dict[str, Any]

@@ -97,7 +97,7 @@ def rehearse(settings: Settings, effects: Effects) -> Estimate:
         if done.count < plan.rows.rows:
             plan.backend.check()
             lengths = _spool(plan, spool, done, effects, account)
-            return estimate.estimate(plan.settings, lengths, plan.folder.parent)
+            return estimate.estimate(plan.settings, plan.identity.facts, lengths, plan.folder.parent)
     return estimate.NOTHING_TO_DO
 
 
@@ -108,6 +108,7 @@ def _planned(settings: Settings, effects: Effects, account: _Account) -> tuple[H
         plan = make_plan(settings, hub, effects.choose_backend)
     effects.bind_log(run_id=plan.identity.short, model=plan.name, shard=f"{SHARD}/{SHARDS}")
     log.info("planned", rows=plan.rows.rows, results=str(plan.folder), publish_to=plan.repo_id)
+    publication.check(plan, hub)
     return hub, plan
 
 

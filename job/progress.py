@@ -43,8 +43,8 @@ class Progress:
             self._reported = self._clock()
             log.info("progress", **self.event())
 
-    def event(self) -> dict[str, int | float]:
-        """Rows, tokens, tokens per second, and the estimated seconds to the end."""
+    def event(self) -> dict[str, int | float | None]:
+        """Rows, tokens, tokens per second, and the estimated seconds to the end, None before there is a row to go by."""
         left = self._rows - self._earlier - self.finished
         rows_per_second = self.finished / max(self._clock() - self._started, 1e-9)
         return {
@@ -52,7 +52,7 @@ class Progress:
             "rows": self._rows,
             "tokens": self.tokens,
             "tokens_per_second": round(self._tokens_per_second(), 1),
-            "eta_seconds": round(left / rows_per_second, 1) if rows_per_second else 0.0,
+            "eta_seconds": round(left / rows_per_second, 1) if rows_per_second else None,
         }
 
     def _tokens_per_second(self) -> float:

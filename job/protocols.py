@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
-from job.records import Completion, Kind, Published, Release, Request, Source
+from job.records import Completion, Kind, Published, ReadText, Release, Request, Source
 
 
 class Tokenizer(Protocol):
@@ -111,6 +111,9 @@ class Hub(Protocol):
 
     def prepare_target(self, repo_id: str) -> None:
         """Make the repository for the results where it does not exist yet."""
+
+    def look(self, repo_id: str, see: Callable[[Sequence[str], ReadText], T]) -> T | None:
+        """What `see` makes of the paths in a results repository and of the texts that it reads there; None without one."""
 
     def publish(self, repo_id: str, release: Release, rows_of: Callable[[str], int], verified: str | None) -> Published:
         """Publish in one commit and read it back.

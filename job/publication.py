@@ -10,18 +10,66 @@ from typing import Any
 
 import structlog
 
-from job import card, dataset, manifest, results
+from job import card, dataset, manifest, metadata, results
 from job.disk import disk_errors, json_text, write_whole
 from job.errors import AccessError, HubUnavailableError, JobError, OutputError, Problem, SettingsError, StoppedError
-from job.layout import CARD, MANIFEST, config_of, is_data_of, manifest_paths
+from job.layout import CARD, MANIFEST, PUBLISHED, config_of, is_data_of, manifest_paths
 from job.plan import Plan
 from job.protocols import Hub
 from job.records import Published, ReadText, Release
 
-RECORD = "published.json"
 _READING = ".reading-"
 
 log = structlog.get_logger()
+
+
+def check(plan: Plan, hub: Hub) -> None:
+    """What would stand in the way of publication, and what it would replace: said before anything is answered.
+
+    Raises: SettingsError where the results do not go with what the repository has.
+    """
+    repo_id = plan.repo_id
+    if repo_id is None:
+        return
+    config, split = _place(plan)
+    nothing_yet = dataset.dataset_info(result_schema(plan), split, [])
+
+    def see(paths: Sequence[str], read: ReadText) -> dict[str, Any] | None:
+        with _card_errors(repo_id):
+            metadata.merged(read(CARD) or "", config, split, nothing_yet, paths)
+            texts = [read(path) for path in manifest_paths(config, split)]
+        return next((json.loads(text) for text in texts if text and manifest.describes(text, config, split)), None)
+
+    if there := hub.look(repo_id, see):
+        _check_replaced(plan, repo_id, there)
+
+
+def _check_replaced(plan: Plan, repo_id: str, there: Mapping[str, Any]) -> None:
+    """Other results of the same split are replaced: git keeps them, but readers of the repository get the new ones."""
+    facts, ours = there["identity"]["facts"], plan.identity.facts
+    differing = sorted(name for name in ours if facts.get(name) != ours[name])
+    rows = there.get("counts", {}).get("rows", 0)
+    if not differing and rows <= plan.rows.rows:
+        return
+    log.warning("replaces_published", repo_id=repo_id, run=there["identity"]["digest"][:12], rows=rows, differing=differing)
+    if plan.settings.engine.engine == "echo" and facts.get("engine", {}).get("name") != "echo":
+        message = f"would replace the answers of a model in {repo_id} by echoes: name another repository with HUB_REPO_ID"
+        raise SettingsError([Problem("ENGINE", "echo", message)])
+
+
+def _place(plan: Plan) -> tuple[str, str]:
+    """Configuration and split, by which a repository keeps its results apart."""
+    return config_of(plan.settings.data.dataset_config), plan.settings.data.dataset_split
+
+
+@contextmanager
+def _card_errors(repo_id: str) -> Iterator[None]:
+    """A card or manifest that the results do not go with."""
+    try:
+        yield
+    except ValueError as error:
+        message = f"{error}. Change that there, or name another repository with HUB_REPO_ID"
+        raise SettingsError([Problem("HUB_REPO_ID", repo_id, message)]) from error
 
 
 def publish(plan: Plan, facts: Mapping[str, Any], hub: Hub) -> Published | None:
@@ -32,7 +80,7 @@ def publish(plan: Plan, facts: Mapping[str, Any], hub: Hub) -> Published | None:
     """
     if plan.repo_id is None:
         return None
-    config, split = config_of(plan.settings.data.dataset_config), plan.settings.data.dataset_split
+    config, split = _place(plan)
     release = Release(
         folder=plan.folder,
         files=results.files_of(facts),
@@ -48,7 +96,7 @@ def publish(plan: Plan, facts: Mapping[str, Any], hub: Hub) -> Published | None:
         raise _with_remedy(error, plan.folder) from error
     with disk_errors(plan.folder):
         record = {"repo_id": published.repo_id, "commit": published.commit}
-        write_whole(plan.folder / RECORD, json_text(record))
+        write_whole(plan.folder / PUBLISHED, json_text(record))
     log.info("published", repo_id=published.repo_id, commit=published.commit, new=published.commit != earlier)
     return published
 
@@ -83,20 +131,17 @@ def kept_columns(plan: Plan) -> list[str]:
 
 
 def _texts(plan: Plan, facts: Mapping[str, Any], repo_id: str) -> Callable[[Sequence[str], ReadText], Mapping[str, str]]:
-    config, split = config_of(plan.settings.data.dataset_config), plan.settings.data.dataset_split
+    config, split = _place(plan)
     first, second = manifest_paths(config, split)
     info = described(plan, facts)
     with disk_errors(plan.folder):
         run = (plan.folder / MANIFEST).read_text(encoding="utf-8")
 
     def texts(paths: Sequence[str], read: ReadText) -> Mapping[str, str]:
-        try:
+        with _card_errors(repo_id):
             there = read(first)
             path = first if there is None or manifest.describes(there, config, split) else second
             readme = card.render(facts, info, repo_id, manifest_path=path, existing=read(CARD), paths=paths)
-        except ValueError as error:
-            message = f"{error}. Mend it there, or name another repository"
-            raise SettingsError([Problem("HUB_REPO_ID", repo_id, message)]) from error
         return {path: run, CARD: readme}
 
     return texts
@@ -110,7 +155,7 @@ def _rows_of(plan: Plan, folder: Path) -> Callable[[str], int]:
 def _earlier(folder: Path, repo_id: str) -> str | None:
     """The commit that an earlier run of this command published there and read back, None where there is none."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = json.loads((folder / PUBLISHED).read_text(encoding="utf-8"))
         commit: str | None = record["commit"] if record["repo_id"] == repo_id else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -119,7 +164,7 @@ def _earlier(folder: Path, repo_id: str) -> str | None:
 
 def _with_remedy(error: JobError, folder: Path) -> JobError:
     """The same error, with what is safe and what to do about it."""
-    remedy = f"All answers are safe in {folder}; the same command publishes them without answering again."
+    remedy = f"All answers are safe in {folder}; once that is mended, the same command publishes them without answering again."
     if isinstance(error, SettingsError):
         return SettingsError([Problem(each.variable, each.value, f"{each.message}. {remedy}") for each in error.problems])
     return type(error)(f"{error} {remedy}")

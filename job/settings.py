@@ -161,7 +161,7 @@ class HubSettings(_Audience):
         None, description="User or organisation that gets the results, as `<namespace>/<model>-results`."
     )
     hub_repo_id: Annotated[str, AfterValidator(values.repo_id)] | None = Field(
-        None, description="Repository for the results, where it is to have another name: `namespace/name`."
+        None, description="Repository for the results, instead of `<namespace>/<model>-results`: `namespace/name`."
     )
     hub_private: bool = Field(
         default=True, description="Keep the results private: a new repository is made so, and a public one is refused."

@@ -4,6 +4,8 @@ import json
 import re
 from typing import Any
 
+_SHORTEST_TOKEN = 5  # the log replaces the token wherever it stands: one letter would garble every line
+
 
 def words(value: object) -> object:
     """Names separated by commas or spaces, as in a shell variable."""
@@ -31,6 +33,8 @@ def access_token(value: object) -> object:
     token = value.strip() if isinstance(value, str) else value
     if isinstance(token, str) and not re.fullmatch(r"[!-~]+", token):
         raise ValueError("holds a space or a character that no access token has")
+    if isinstance(token, str) and len(token) < _SHORTEST_TOKEN:
+        raise ValueError("is too short for an access token")
     return token
 
 
@@ -49,7 +53,7 @@ def hub_name(value: str) -> str:
     """The name of a user, organisation or repository, by the Hub's rules."""
     if not re.fullmatch(r"(?!.*(--|\.\.))[A-Za-z0-9_]([\w.-]{0,94}[A-Za-z0-9_])?", value, re.ASCII):
         raise ValueError(
-            "is no name on the Hub: 1 to 96 letters, digits, `_`, `-` or `.`; no `-` or `.` at either end or twice in a row"
+            "is not a valid Hub name: 1 to 96 letters, digits, `_`, `-` or `.`; no `-` or `.` at either end or twice in a row"
         )
     return value
 

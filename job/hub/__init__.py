@@ -5,23 +5,25 @@
 - resolve: names -> commits
 - snapshots, cache: the files of a model
 - access: may the results be published?
-- publish: one commit, verified
+- head, publish: one commit, verified
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
-from job.hub.access import Target, check_target, prepare
+from job.hub.access import Target, check_target, find, prepare
 from job.hub.client import Limits, limit_requests
+from job.hub.head import Head
 from job.hub.publish import Publisher
 from job.hub.resolve import resolve
 from job.hub.retry import Patience
 from job.hub.snapshots import HubFiles
 from job.local_files import VARIABLES
 from job.protocols import ModelFiles, Stop
-from job.records import Kind, Published, Release, Source
+from job.records import Kind, Published, ReadText, Release, Source
 from job.settings import HubSettings
 
 __all__ = ["Hub", "connect"]
@@ -60,6 +62,19 @@ class Hub:
     def prepare_target(self, repo_id: str) -> None:
         """Make the repository for the results where it does not exist yet: no other check of the right to it can be trusted."""
         self._looked_up(repo_id, prepare)
+
+    def look(self, repo_id: str, see: Callable[[Sequence[str], ReadText], T]) -> T | None:
+        """What `see` makes of the paths in a results repository, and of the texts that it reads there; None without one."""
+        target = self._target(repo_id)
+
+        def attempt() -> T | None:
+            info = find(self.api, target)
+            if info is None:
+                return None
+            head = Head.of(info)
+            return see(list(head.digests), partial(head.read, self.api, target))
+
+        return self.patience(attempt, f"the results' repository {repo_id}", LOOKUP_PATIENCE_SECONDS)
 
     def publish(self, repo_id: str, release: Release, rows_of: Callable[[str], int], verified: str | None) -> Published:
         """Publish a release and read it back. rows_of, verified: see Publisher.

@@ -38,7 +38,7 @@ def check_target(api: Any, target: Target) -> None:
             check_private(info, target)
             api.auth_check(target.repo_id, repo_type=DATASET, write=True)
     except HFValidationError as error:  # made of a folder's name, which may hold anything
-        raise SettingsError([Problem("HUB_REPO_ID", target.repo_id, f"is no name on the Hub: choose one. {error}")]) from error
+        raise SettingsError([Problem("HUB_REPO_ID", target.repo_id, f"is not a valid Hub name: {error}")]) from error
     except HfHubHTTPError as error:
         if error.response is not None and error.response.status_code in (401, 403, 404):
             raise _no_right(who, target) from error

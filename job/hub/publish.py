@@ -6,30 +6,22 @@ commits on top of exactly that: a commit that came in between makes it fail, and
 """
 
 import hashlib
-import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from job.errors import JobError
 from job.hub.access import DATASET, Target, prepare
-from job.hub.cache import cache_errors, check_content, forget, has_digest, reading_errors
+from job.hub.cache import cache_errors, check_content, forget, reading_errors
+from job.hub.head import Head
 from job.hub.resolve import LOOKUP_SECONDS
 from job.hub.retry import MismatchError, judge
 from job.records import Published, Release
 from job.references import git_blob_id_of
 
 _REMEDY = "If it stays so, delete the repository there, or name another with HUB_REPO_ID"
-
-
-@dataclass(frozen=True, slots=True)
-class _Head:
-    """A commit, and the digest of each of its files: SHA-256 of LFS files, git's SHA-1 of the others."""
-
-    commit: str
-    digests: Mapping[str, str]
 
 
 class Publisher:
@@ -65,7 +57,7 @@ class Publisher:
     def _committed(self) -> str:
         """The commit that has the release, made now if need be."""
         info = prepare(self._api, self._target)
-        head = _Head(info.sha, _digests(info))
+        head = Head.of(info)
         operations = list(self._operations(head))
         if not operations:
             return self._find(lambda commit: commit.title == self._release.title) or head.commit
@@ -82,7 +74,7 @@ class Publisher:
         oid: str = done.oid
         return oid if oid != head.commit else self._landed() or oid
 
-    def _operations(self, head: _Head) -> Iterator[Any]:
+    def _operations(self, head: Head) -> Iterator[Any]:
         """What has to change to get from the head to the release. Built anew each time: the client alters what it is given."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
@@ -90,7 +82,7 @@ class Publisher:
         for file in release.files:
             if head.digests.get(file.path) != file.sha256:
                 yield CommitOperationAdd(file.path, str(release.folder / file.path))
-        for path, text in release.texts(list(head.digests), lambda path: self._read(head, path)).items():
+        for path, text in release.texts(list(head.digests), partial(head.read, self._api, self._target)).items():
             content = text.encode()
             if head.digests.get(path) not in (git_blob_id_of(content), hashlib.sha256(content).hexdigest()):
                 yield CommitOperationAdd(path, content)
@@ -98,20 +90,6 @@ class Publisher:
         for path in head.digests:
             if release.is_stale(path) and path not in ours:
                 yield CommitOperationDelete(path)
-
-    def _read(self, head: _Head, path: str) -> str | None:
-        if path not in head.digests:
-            return None
-        with reading_errors(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
-            found = self._api.hf_hub_download(
-                self._target.repo_id, path, repo_type=DATASET, revision=head.commit, local_dir=folder
-            )
-            if not has_digest(Path(found), head.digests[path]):
-                raise MismatchError(f"{path} came damaged from the Hub")
-            try:
-                return Path(found).read_text(encoding="utf-8")
-            except UnicodeDecodeError as error:
-                raise ValueError(f"its {path} is not UTF-8") from error
 
     def _find(self, wanted: Callable[[Any], bool]) -> str | None:
         commits = self._api.list_repo_commits(self._target.repo_id, repo_type=DATASET)
@@ -133,7 +111,7 @@ class Publisher:
         info = self._api.repo_info(
             self._target.repo_id, repo_type=DATASET, revision=commit, files_metadata=True, timeout=LOOKUP_SECONDS
         )
-        known, files = _digests(info), self._release.files
+        known, files = Head.of(info).digests, self._release.files
         for file in files:
             if known.get(file.path) != file.sha256:
                 raise MismatchError(f"{file.path} at {commit} is not what was sent, by the Hub's own digest")
@@ -168,7 +146,3 @@ class Publisher:
                 raise
             reason = " ".join(f"{error}: {error.__cause__ or ''}".split())
             raise MismatchError(f"the split cannot be loaded at {commit}: {reason}. {_REMEDY}") from error
-
-
-def _digests(info: Any) -> Mapping[str, str]:
-    return {file.rfilename: file.lfs.sha256 if file.lfs else file.blob_id for file in info.siblings}

@@ -144,7 +144,7 @@ def test_a_name_that_the_hub_does_not_take_is_a_mistake(hub: HubServer, connect:
     """It may come from the name of a model's folder."""
     error = checked(connect(hub), repo_id)
     assert type(error) is SettingsError
-    assert str(error).startswith(f"HUB_REPO_ID='{repo_id}': is no name on the Hub: choose one.")
+    assert str(error).startswith(f"HUB_REPO_ID='{repo_id}': is not a valid Hub name: ")
 
 
 @pytest.mark.parametrize("private", [True, False])

@@ -1,13 +1,14 @@
 """A Hub that refuses: the job says so at the first attempt, nothing is published, and the next run publishes what was made."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.hub_server import Call, Fault, FineGrained, HubServer, Status
-from tests.integration.publishing import COMMIT, INFO, PREUPLOAD, REPO, TOKEN, Scene, retries, rows_of
-from tests.support import write_jsonl
+from tests.integration.publishing import COMMIT, INFO, PREUPLOAD, REPO, ROWS, TOKEN, Scene, retries, rows_of
+from tests.support import Outcome, write_jsonl
 
 pytestmark = pytest.mark.slow
 OTHER = "hf_other"
@@ -29,7 +30,7 @@ def refuse(status: int) -> Callable[[HubServer], Fault]:
 
 MIDWAY: dict[str, tuple[Callable[[HubServer], Fault], str, int, str]] = {
     # fault, path, requests of this path that are spared, words of the message
-    "a token that expires before the upload": (expire, INFO, 3, "refused access (401)"),
+    "a token that expires before the upload": (expire, INFO, 4, "refused access (401)"),
     "a token that expires before the commit": (expire, COMMIT, 0, "refused access (401)"),
     "a right that is taken away": (demote, PREUPLOAD, 0, "refused access (403)"),
     "403 on the commit": (refuse(403), COMMIT, 0, "refused access (403)"),
@@ -100,16 +101,54 @@ def test_a_public_repository_is_refused_until_it_may_be_public(scene: Scene) -> 
     assert repository.files()["notes.txt"] == b"n"
 
 
+def check_foreseen(outcome: Outcome) -> None:
+    """Refused before anything was answered."""
+    assert outcome.code == outcome.last["exit_code"] == 78
+    assert not {"preflight_passed", "engine_starting", "results_written"} & {event["event"] for event in outcome.events}
+
+
+def test_another_split_with_other_columns_is_foreseen_by_a_dry_run_too(scene: Scene) -> None:
+    assert scene.run().code == 0
+    before = scene.repo().head()
+    other = write_jsonl(scene.folder / "other.jsonl", [{"instruction": "Say hi.", "more": 1}])
+    for dry_run in ("true", "false"):
+        outcome = scene.run(DATASET_ID=other, DATASET_SPLIT="train", DRY_RUN=dry_run)
+        check_foreseen(outcome)
+        assert f"HUB_REPO_ID='{REPO}': its split test has other columns than this run's train" in outcome.last["message"]
+    assert scene.repo().head() == before
+
+
+def test_echoes_do_not_replace_the_answers_of_a_model(scene: Scene) -> None:
+    assert scene.run().code == 0
+    manifest = json.loads(scene.repo().files()["run.json"])
+    manifest["identity"]["facts"]["engine"]["name"] = "vllm"
+    before = scene.repo().commit({"run.json": json.dumps(manifest)})
+    outcome = scene.run(SEED=1)
+    check_foreseen(outcome)
+    assert f"ENGINE='echo': would replace the answers of a model in {REPO} by echoes" in outcome.last["message"]
+    assert scene.repo().head() == before
+
+
+def test_what_is_replaced_is_said_beforehand(scene: Scene) -> None:
+    first = scene.run()
+    assert not first.of("replaces_published")
+    assert not scene.run().of("replaces_published")
+    (fewer,) = scene.run(MAX_ROWS=2, DRY_RUN="true").of("replaces_published")
+    assert (fewer["repo_id"], fewer["run"], fewer["rows"], fewer["differing"]) == (REPO, first.last["run_id"], ROWS, [])
+    (changed,) = scene.run(SEED=1, PROMPT_TEMPLATE="chat", DRY_RUN="true").of("replaces_published")
+    assert (changed["run"], changed["differing"]) == (first.last["run_id"], ["prompt", "sampling"])
+
+
 def test_a_card_that_is_no_yaml_is_left_alone_and_named(scene: Scene) -> None:
     repository = scene.hub.add_repo("dataset", REPO, files={"README.md": BROKEN}, private=True)
     before = repository.head()
     outcome = scene.run()
-    scene.check_held_back(outcome, 78)
+    check_foreseen(outcome)
     assert f"HUB_REPO_ID='{REPO}': the metadata at the top of its README.md is no YAML" in outcome.last["message"]
     assert repository.head() == before
     repository.commit({"README.md": BROKEN.replace("[", "")}, "Mend the card")
     again = scene.run()
-    assert (again.code, again.last["generated_rows"], len(scene.commits())) == (0, 0, 1)
+    assert (again.code, len(scene.commits())) == (0, 1)
     scene.check_content(again)
     assert "Written by hand." in repository.files()["README.md"].decode()
 
@@ -117,7 +156,7 @@ def test_a_card_that_is_no_yaml_is_left_alone_and_named(scene: Scene) -> None:
 def test_a_card_that_is_not_utf8_is_left_alone_and_named(scene: Scene) -> None:
     scene.hub.add_repo("dataset", REPO, files={"README.md": b"# R\xe9sultats\n"}, private=True)
     outcome = scene.run()
-    scene.check_held_back(outcome, 78)
+    check_foreseen(outcome)
     assert f"HUB_REPO_ID='{REPO}': its README.md is not UTF-8" in outcome.last["message"]
 
 

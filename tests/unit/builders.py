@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from job.errors import Problem, SettingsError
-from job.records import Completion, Failure, Kind, Prompt, Published, Release, ResultRow, Source
+from job.records import Completion, Failure, Kind, Prompt, Published, ReadText, Release, ResultRow, Source
 from job.settings import Settings
 
 COMMIT = "a" * 40
@@ -90,6 +90,9 @@ class FakeHub:
 
     def prepare_target(self, repo_id: str) -> None:
         self._note("prepare_target", repo_id)
+
+    def look(self, repo_id: str, see: Callable[[Sequence[str], ReadText], T]) -> T | None:
+        return None
 
     def publish(self, repo_id: str, release: Release, rows_of: Callable[[str], int], verified: str | None) -> Published:
         self._note("publish", repo_id)

@@ -346,7 +346,7 @@ def test_what_engine_args_leave_out_is_left_out_on_purpose() -> None:
 
 def test_the_readme_says_what_results_with_an_adapter_are_called(tmp_path: Path) -> None:
     section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## A LoRA adapter\n")[2].partition("\n## ")[0]
-    example = dict(line.split("=", 1) for line in section.partition("```bash\n")[2].partition("```")[0].splitlines())
+    example = dict(line.split("=", 1) for line in section.partition("```dotenv\n")[2].partition("```")[0].splitlines())
     rows = write_jsonl(tmp_path / "rows.jsonl", [{"instruction": "Say hello."}])
     ours = {"DATASET_ID": str(rows), "OUTPUT_DIR": str(tmp_path / "results"), "HUB_NAMESPACE": "me"}
     plan = make_plan(Settings.from_env(example | ours), FakeHub(), choose_backend)

@@ -9,10 +9,13 @@ from job.estimate import NOTHING_TO_DO, Estimate, estimate
 from job.lengths import Lengths
 from tests.unit.builders import prompt, settings
 
+FACTS: dict[str, Any] = {"engine": {"name": "vllm"}, "prompt": {"template": "chat"}, "sampling": {"max_tokens": 4096}}
+
 
 def _run(folder: Path, name: str, *, age: float = 0, **changes: Any) -> Path:
     """A finished run of 10 rows with 20 tokens each, at 50 tokens a second."""
     facts: dict[str, Any] = {
+        "identity": {"facts": FACTS},
         "generated_rows": 10,
         "counts": {"rows": 10, "finish_reasons": {"stop": 8, "length": 2}, "completion_tokens": 200},
         "seconds": {"generation": 4.0},
@@ -31,18 +34,18 @@ def _lengths(rows: int, limit: int = 100) -> Lengths:
 
 
 def _likely(folder: Path, rows: int = 30, **variables: object) -> tuple[int | None, float | None]:
-    found = estimate(settings(MAX_MODEL_LEN=100, **variables), _lengths(rows), folder)
+    found = estimate(settings(MAX_MODEL_LEN=100, **variables), FACTS, _lengths(rows), folder)
     return found.likely_completion_tokens, found.likely_generation_seconds
 
 
 def test_without_an_earlier_run_only_the_bound_is_known(tmp_path: Path) -> None:
-    found = estimate(settings(MAX_MODEL_LEN=100, MAX_TOKENS=40), _lengths(3), tmp_path / "nothing")
+    found = estimate(settings(MAX_MODEL_LEN=100, MAX_TOKENS=40), FACTS, _lengths(3), tmp_path / "nothing")
     assert found == Estimate(3, 0, "prompt 0", 9, 120, None, None)
 
 
 def test_samples_multiply_the_answers(tmp_path: Path) -> None:
     _run(tmp_path, "a")
-    found = estimate(settings(MAX_MODEL_LEN=100, MAX_TOKENS=40, NUM_SAMPLES=4), _lengths(3), tmp_path)
+    found = estimate(settings(MAX_MODEL_LEN=100, MAX_TOKENS=40, NUM_SAMPLES=4), FACTS, _lengths(3), tmp_path)
     assert (found.rows, found.most_completion_tokens, found.likely_completion_tokens) == (3, 480, 240)
 
 
@@ -102,3 +105,18 @@ def test_no_rows_are_no_work(tmp_path: Path) -> None:
     _run(tmp_path, "a")
     assert _likely(tmp_path, rows=0) == (0, 0.0)
     assert Estimate(0, 0, None, 0, 0) == NOTHING_TO_DO
+
+
+@pytest.mark.parametrize(
+    ("changed", "alike"),
+    [
+        ({"engine": {"name": "echo"}}, False),
+        ({"prompt": {"template": "alpaca"}}, False),
+        ({"sampling": {"max_tokens": 96}}, False),
+        ({"sampling": {"max_tokens": 8192}}, True),
+        ({"dataset": {"commit": "another"}}, True),
+    ],
+)
+def test_only_a_run_that_is_alike_tells_what_is_likely(tmp_path: Path, changed: dict[str, Any], alike: bool) -> None:
+    _run(tmp_path, "a", identity={"facts": FACTS | changed})
+    assert (_likely(tmp_path) != (None, None)) is alike

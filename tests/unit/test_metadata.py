@@ -172,4 +172,4 @@ def test_a_repository_whose_readers_would_miss_something_is_refused(card: str, p
 
 def test_manifests_and_data_in_their_usual_place_hide_nothing() -> None:
     assert _merged("", paths=("run.json", "run-dev.json", "data/test-00000-of-00001.parquet", "notes/a.csv"))
-    assert _merged("", paths=("run.json", "a/run.json", "image.png"))
+    assert _merged("", paths=("run.json", "a/run.json", "notes.txt", "image.png"))

@@ -38,7 +38,7 @@ def test_the_event_counts_rows_and_tokens() -> None:
 
 def test_the_event_before_the_first_row_divides_by_nothing() -> None:
     with Progress(10, 0, None, FakeClock()) as progress:
-        assert progress.event() == {"rows_done": 0, "rows": 10, "tokens": 0, "tokens_per_second": 0.0, "eta_seconds": 0.0}
+        assert progress.event() == {"rows_done": 0, "rows": 10, "tokens": 0, "tokens_per_second": 0.0, "eta_seconds": None}
 
 
 def test_the_estimate_is_zero_at_the_end() -> None:

@@ -22,7 +22,7 @@ def test_a_name_on_the_hub_is_taken_as_it_is(name: str) -> None:
 
 @pytest.mark.parametrize("name", NO_NAMES)
 def test_a_text_that_is_no_name_on_the_hub_is_refused_with_the_rules(name: str) -> None:
-    with pytest.raises(ValueError, match="is no name on the Hub: 1 to 96 letters, digits"):
+    with pytest.raises(ValueError, match="is not a valid Hub name: 1 to 96 letters, digits"):
         values.hub_name(name)
 
 
@@ -49,7 +49,7 @@ def test_a_repository_of_another_form_is_refused(repo_id: str) -> None:
 
 @pytest.mark.parametrize("repo_id", ["/m", "ana/", "-ana/m", "ana/two words", "ana/m.", "ana/m\n"])
 def test_each_part_of_a_repository_has_to_be_a_name(repo_id: str) -> None:
-    with pytest.raises(ValueError, match="is no name on the Hub"):
+    with pytest.raises(ValueError, match="is not a valid Hub name"):
         values.repo_id(repo_id)
 
 
@@ -91,3 +91,9 @@ def test_a_text_that_no_token_can_be_is_refused_without_being_shown(text: str) -
 def test_a_value_that_is_no_text_passes(convert: Callable[[object], object]) -> None:
     assert convert(None) is None
     assert convert(7) == 7
+
+
+def test_a_token_that_is_too_short_is_refused_as_it_would_garble_every_line_of_the_log() -> None:
+    with pytest.raises(ValueError, match="is too short for an access token"):
+        access_token("x")
+    assert access_token("hf_ab\n") == "hf_ab"
