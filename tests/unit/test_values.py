@@ -95,5 +95,5 @@ def test_a_value_that_is_no_text_passes(convert: Callable[[object], object]) -> 
 
 def test_a_token_that_is_too_short_is_refused_as_it_would_garble_every_line_of_the_log() -> None:
     with pytest.raises(ValueError, match="is too short for an access token"):
-        access_token("x")
-    assert access_token("hf_ab\n") == "hf_ab"
+        values.access_token("x")
+    assert values.access_token("hf_ab\n") == "hf_ab"
