@@ -9,6 +9,8 @@ from job.identity import row_seed
 from job.protocols import Engine, Stop
 from job.records import Completion, Prompt, Request, ResultRow
 
+_WAITING = "for rows in flight, SHUTDOWN_GRACE_SECONDS at most; a second signal ends the job at once"
+
 log = structlog.get_logger()
 
 
@@ -62,7 +64,7 @@ def generate(
             return not in_flight and (not more or next(requests, None) is None)
         if stop.signal and not noticed:
             noticed = True
-            log.warning("shutdown_requested", signal=stop.signal, in_flight=in_flight)
+            log.warning("shutdown_requested", signal=stop.signal, in_flight=in_flight, waiting=_WAITING)
         for completion in engine.harvest():
             in_flight -= 1
             row = rows[completion.position]

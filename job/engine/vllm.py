@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 # Requests in flight, in multiples of what the engine works on at once: enough for it never to wait for the next one.
 _WINDOW_FACTOR = 2
 _WATCH_SECONDS = 0.5
+_REMEDY = (
+    "Finished rows are safe: the same command goes on. The log lines of vLLM's processes above say why; if memory was short, "
+    "lower MAX_MODEL_LEN or GPU_MEMORY_UTILIZATION, or spread the model with TENSOR_PARALLEL_SIZE."
+)
 
 
 def installed_version() -> str:
@@ -70,7 +74,7 @@ class VllmBackend:
         try:
             engine = LLMEngine.from_vllm_config(config, disable_log_stats=True)
         except Exception as error:
-            raise EngineError(f"vLLM did not start: {_plain(error)}") from error
+            raise EngineError(f"vLLM did not start: {_plain(error)}. {_REMEDY}") from error
         opened = VllmEngine(engine, self._sampling(), self.facts)
         if self._adapter:
             opened.load(self._adapter)
@@ -178,7 +182,7 @@ class VllmEngine:
                 lora_request=self._lora,
             )
         except EngineDeadError as error:
-            raise EngineError(f"vLLM died: {_plain(error)}") from error
+            raise EngineError(f"vLLM died: {_plain(error)}. {_REMEDY}") from error
         except ValueError as error:
             self._refused.append(Completion(request.position, request.sample, None, "error", 0, f"vLLM refused it: {error}"))
 
@@ -189,7 +193,7 @@ class VllmEngine:
         try:
             outputs = self._engine.step()
         except Exception as error:
-            raise EngineError(f"vLLM died: {_plain(error)}") from error
+            raise EngineError(f"vLLM died: {_plain(error)}. {_REMEDY}") from error
         return done + [_completion(output) for output in outputs if output.finished]
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from job.errors import HubUnavailableError
 from job.hub.access import Target, check_target, find, prepare
 from job.hub.client import Limits, limit_requests
 from job.hub.head import Head
@@ -45,7 +46,10 @@ class Hub:
     def resolve(self, kind: Kind, repo_id: str, revision: str) -> Source:
         """The commit of a revision. Raises: SettingsError, AccessError, HubUnavailableError."""
         attempt = lambda: resolve(self.api, kind, repo_id, revision)  # noqa: E731
-        return self.patience(attempt, f"{VARIABLES[kind]}={repo_id}", LOOKUP_PATIENCE_SECONDS)
+        try:
+            return self.patience(attempt, f"{VARIABLES[kind]}={repo_id}", LOOKUP_PATIENCE_SECONDS)
+        except HubUnavailableError as error:  # which a mistyped path meets too
+            raise HubUnavailableError(f"{error} There is no file or folder of this name here.") from error
 
     def files(self, kind: Kind, source: Source, *, any_format: bool) -> ModelFiles:
         """The files of a model or adapter; nothing is asked or fetched yet."""

@@ -134,6 +134,7 @@ def test_an_outage_that_lasts_ends_in_half_a_minute(
     assert isinstance(error, HubUnavailableError)
     assert str(error).startswith("MODEL_ID=ana/m: the Hub ")
     assert "Try again later." in str(error)
+    assert str(error).endswith(" There is no file or folder of this name here.")
     assert 3 <= len(hub.requests) <= 10
     assert time.now < 30
 
