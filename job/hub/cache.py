@@ -9,6 +9,7 @@ from job.errors import OutputError
 from job.hub.retry import MismatchError
 from job.references import git_blob_id, is_damaged, sha256_of
 
+GIT_DIGEST_LENGTH = 40  # in hex; that of SHA-256 is 64
 _DISK_ERRORS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EEXIST}
 )

@@ -14,11 +14,11 @@ from typing import Any
 
 from job.errors import JobError
 from job.hub.access import DATASET, Target, prepare
-from job.hub.cache import cache_errors, check_content, forget, reading_errors
+from job.hub.cache import GIT_DIGEST_LENGTH, cache_errors, check_content, forget, has_digest, reading_errors
 from job.hub.head import Head
 from job.hub.resolve import LOOKUP_SECONDS
 from job.hub.retry import MismatchError, judge
-from job.records import Published, Release
+from job.records import DataFile, Published, Release
 from job.references import git_blob_id_of
 
 _REMEDY = "If it stays so, delete the repository there, or name another with HUB_REPO_ID"
@@ -80,7 +80,7 @@ class Publisher:
 
         release = self._release
         for file in release.files:
-            if head.digests.get(file.path) != file.sha256:
+            if not self._is_there(head, file):
                 yield CommitOperationAdd(file.path, str(release.folder / file.path))
         for path, text in release.texts(list(head.digests), partial(head.read, self._api, self._target)).items():
             content = text.encode()
@@ -90,6 +90,12 @@ class Publisher:
         for path in head.digests:
             if release.is_stale(path) and path not in ours:
                 yield CommitOperationDelete(path)
+
+    def _is_there(self, head: Head, file: DataFile) -> bool:
+        """By the Hub's own digest, which is git's where the repository's .gitattributes keep the file out of LFS."""
+        digest = head.digests.get(file.path, "")
+        in_git = len(digest) == GIT_DIGEST_LENGTH and has_digest(self._release.folder / file.path, digest)
+        return digest == file.sha256 or in_git
 
     def _find(self, wanted: Callable[[Any], bool]) -> str | None:
         commits = self._api.list_repo_commits(self._target.repo_id, repo_type=DATASET)
@@ -111,9 +117,9 @@ class Publisher:
         info = self._api.repo_info(
             self._target.repo_id, repo_type=DATASET, revision=commit, files_metadata=True, timeout=LOOKUP_SECONDS
         )
-        known, files = Head.of(info).digests, self._release.files
+        head, files = Head.of(info), self._release.files
         for file in files:
-            if known.get(file.path) != file.sha256:
+            if not self._is_there(head, file):
                 raise MismatchError(f"{file.path} at {commit} is not what was sent, by the Hub's own digest")
         try:
             with cache_errors():

@@ -131,6 +131,15 @@ def test_a_repository_of_an_organisation_is_made_by_a_member_who_may_write(scene
     assert TOKEN not in str(scene.repo("lab/echo-model-results").files())
 
 
+def test_a_repository_that_keeps_data_out_of_lfs_is_published_to_once(scene: Scene) -> None:
+    scene.hub.add_repo("dataset", REPO, files={".gitattributes": "*.zip filter=lfs diff=lfs merge=lfs -text\n"}, private=True)
+    first = scene.run()
+    scene.check_published(first)
+    assert not scene.repo().file("data/test-00000-of-00001.parquet").is_lfs
+    again = scene.run()
+    assert (again.code, again.last["commit"], len(scene.commits())) == (0, first.last["commit"], 1)
+
+
 def test_a_repository_that_keeps_texts_in_lfs_is_published_to_once(scene: Scene) -> None:
     lfs = "".join(f"*.{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in ("parquet", "json", "md"))
     scene.hub.add_repo("dataset", REPO, files={".gitattributes": lfs}, private=True)
