@@ -35,8 +35,9 @@ check: .venv/.cpu .venv/.dev ## lint, format, types, import direction, scripts, 
 	@scripts/check
 
 .PHONY: torture
-torture: .venv/.cpu .venv/.dev ## a hundred SIGKILLs at random moments, then the same bytes
+torture: .venv/.cpu .venv/.dev ## a hundred SIGKILLs, then signals, full disks and twins too: the same bytes after all
 	@$(BIN)/python -m tests.torture --kills 100 --seed 1
+	@$(BIN)/python -m tests.torture --kills 300 --seed 2 --everything
 
 .PHONY: races
 races: .venv/.cpu .venv/.dev ## twenty times two jobs that publish into one repository at the same moment

@@ -1,4 +1,4 @@
-"""`python -m tests.torture --kills 100 --seed 1`: kill the job at bad moments, again and again, and count.
+"""`python -m tests.torture --kills 100 --seed 1`: disturb the job at bad moments, again and again, and count.
 
 Exits with 1 where a law was broken; see tests/integration/kills.py for what is held against what.
 """
@@ -9,19 +9,26 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.integration.kills import Campaign
+from tests.integration.kills import ALL_MOMENTS, MOMENTS, Campaign
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--kills", type=int, default=100, help="how many kills are to land (default: %(default)s)")
+    parser.add_argument("--kills", type=int, default=100, help="how many processes are to be ended (default: %(default)s)")
+    parser.add_argument(
+        "--everything",
+        action="store_true",
+        help="beside SIGKILL: SIGTERM, SIGINT, full disks and twins; needs the right to mount a tmpfs",
+    )
     parser.add_argument("--seed", type=int, default=1, help="of all random choices (default: %(default)s)")
     parser.add_argument("--rows", type=int, default=600, help="rows of the dataset (default: %(default)s)")
     parser.add_argument("--samples", type=int, nargs="+", default=[1, 3], help="NUM_SAMPLES of the chains, in turn")
     chosen = parser.parse_args()
+    moments = ALL_MOMENTS if chosen.everything else MOMENTS
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:
-        report = Campaign(Path(folder), rows=chosen.rows, seed=chosen.seed).run(kills=chosen.kills, samples=chosen.samples)
+        campaign = Campaign(Path(folder), rows=chosen.rows, seed=chosen.seed, moments=moments)
+        report = campaign.run(kills=chosen.kills, samples=chosen.samples)
     sys.stdout.write("\n".join([*report.lines(), f"seconds                          {time.monotonic() - started:.0f}", ""]))
     return 1 if report.violations else 0
 

@@ -1,6 +1,7 @@
-"""Killing the job at bad moments, again and again, and holding what is left against the laws.
+"""Disturbing the job at bad moments, again and again, and holding what is left against the laws.
 
-A chain is one run, killed with SIGKILL and started again with the same settings until it is done. After every kill:
+A chain is one run, killed with SIGKILL and started again with the same settings until it is done. It may also be stopped by
+SIGTERM and SIGINT, meet a full disk, and have a twin started beside it. After every one of these:
     the journal is sound, after the rollback that SQLite owes an interrupted transaction;
     no finished row has gone or changed, and each is what an undisturbed run has at that position.
 At the end of a chain the results are those of an undisturbed run, byte for byte.
@@ -9,12 +10,14 @@ In a counted chain the engine keeps a ledger (see ledger.py), so it is known whi
     no row that was in the journal is generated again;
     a finished row that is not in the journal was finished less than SAFE_SECONDS before the kill;
     so a kill costs at most the requests in flight and the rows of its last second.
+After SIGTERM and SIGINT no finished row is missing, and the exit code is 75; on a full disk it is 73, and 75 for a twin.
 Without a ledger only the journal and the last process's own count can be held against each other.
 
 SIGKILL takes a process from the machine, not the machine itself: whether rows survive a power cut (fsync) is not seen here.
 """
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -23,8 +26,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -60,9 +63,13 @@ class Moment(StrEnum):
     TIME = "at a random time"
     TRANSACTION = "while a transaction is seen"
     RESULTS = "while results are written"
+    TERM = "SIGTERM at a random time"
+    INT = "SIGINT at a random time"
+    TWIN = "at a random time, after a twin"
+    FULL = "by a full disk"
 
 
-# The order of moments in a chain. A transaction is the least likely to be hit by chance, and results end the chain soon.
+# The order of moments. A transaction is the least likely to be hit by chance, and results end the chain soon.
 MOMENTS = (
     Moment.TRANSACTION,
     Moment.TIME,
@@ -72,6 +79,21 @@ MOMENTS = (
     Moment.TRANSACTION,
     Moment.RESULTS,
 )
+# The same with everything else that happens to a run.
+ALL_MOMENTS = (
+    Moment.TRANSACTION,
+    Moment.TERM,
+    Moment.FULL,
+    Moment.TWIN,
+    Moment.TIME,
+    Moment.INT,
+    Moment.TRANSACTION,
+    Moment.FULL,
+    Moment.TERM,
+    Moment.RESULTS,
+)
+SIGNALS = {Moment.TERM: signal.SIGTERM, Moment.INT: signal.SIGINT}
+DISK_BYTES = 24 * 2**20
 KILLS_WHEN_DONE = 2  # when all rows are in the journal, so that most kills come before
 
 
@@ -115,6 +137,7 @@ class Report:
     torn: int = 0
     half_made: Counter[str] = field(default_factory=Counter)
     before_journal: int = 0
+    twins: int = 0
     rows: int = 0
     lost_rows: int = 0
     most_lost: int = 0
@@ -126,8 +149,9 @@ class Report:
     def lines(self) -> list[str]:
         half_made = ", ".join(f"{name} {count}" for name, count in sorted(self.half_made.items())) or "none"
         return [
-            f"kills                            {self.kills.total()}",
+            f"ended before they were done      {self.kills.total()}",
             *(f"  {moment:<30} {self.kills[moment]}" for moment in Moment),
+            f"twins turned away                {self.twins}",
             f"processes started                {self.processes}",
             f"chains                           {self.chains}, {self.counted_chains} of them counted by a ledger",
             f"kills before there were rows     {self.before_journal}",
@@ -161,8 +185,10 @@ class Reference:
 class Campaign:
     """Chains of killed runs in a folder of their own, all random choices from one seed."""
 
-    def __init__(self, folder: Path, *, rows: int, seed: int) -> None:
+    def __init__(self, folder: Path, *, rows: int, seed: int, moments: Sequence[Moment] = MOMENTS) -> None:
         self._folder = folder
+        self._moments = moments
+        self._turn = 0
         self._rows = rows
         self._random = random.Random(seed)
         self._dataset = write_jsonl(
@@ -186,12 +212,13 @@ class Campaign:
         """One run, killed until it is done, or until the report has so many kills."""
         reference = self._reference(samples)
         folder = self._folder / f"chain-{self.report.chains}"
-        chain = _Chain(self, folder, samples, reference, counted=counted)
         self.report.chains += 1
         self.report.counted_chains += counted
-        while chain.step(kill=self.report.kills.total() < kills):
-            pass
-        chain.check_results()
+        with _disk(folder / "results", small=Moment.FULL in self._moments):
+            chain = _Chain(self, folder, samples, reference, counted=counted)
+            while chain.step(kill=self.report.kills.total() < kills):
+                pass
+            chain.check_results()
         shutil.rmtree(folder)
 
     def settings(self, folder: Path, samples: int) -> dict[str, object]:
@@ -200,10 +227,11 @@ class Campaign:
         own = {"OUTPUT_DIR": folder / "results", "HF_HOME": folder / "hf"}
         return {**ECHO, "DATASET_ID": self._dataset, "NUM_SAMPLES": samples, "ENGINE_ARGS": switches, **own}
 
-    def choose(self, reference: Reference, rows_done: int, step: int) -> "_Plan":
+    def choose(self, reference: Reference, rows_done: int) -> "_Plan":
         """When to kill the next process of a chain: the share of its work that is left scales the time."""
         seconds = reference.seconds - reference.generation_seconds * rows_done / self._rows
-        moment = MOMENTS[(step - 1) % len(MOMENTS)]
+        moment = self._moments[self._turn % len(self._moments)]
+        self._turn += 1
         if moment is Moment.TRANSACTION and rows_done == self._rows:
             moment = Moment.RESULTS  # nothing is left to be written to the journal
         return _Plan(
@@ -213,6 +241,7 @@ class Campaign:
             hot=self._random.random() < 0.8,
             pause=self._random.uniform(0, COMMIT_SECONDS),
             results_pause=self._random.uniform(0, 0.02),
+            room=self._random.choice([0, 4096, 40_000, 200_000]),
         )
 
     def _reference(self, samples: int) -> Reference:
@@ -242,7 +271,8 @@ class _Plan:
     """When exactly to kill.
 
     after: seconds from the start; transactions: how many are to be seen; hot: wait until the last one begins to change the
-    database; pause: seconds after that; results_pause: seconds after results begin to be written.
+    database; pause: seconds after that; results_pause: seconds after results begin to be written; room: bytes that a full
+    disk has left.
     """
 
     moment: Moment
@@ -251,14 +281,17 @@ class _Plan:
     hot: bool
     pause: float
     results_pause: float
+    room: int
 
 
 class _Process:
     """One start of the job."""
 
-    def __init__(self, settings: Mapping[str, object], folder: Path, command: Sequence[str]) -> None:
+    def __init__(
+        self, settings: Mapping[str, object], folder: Path, command: Sequence[str], output: Path | None = None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._output = folder / "results"
+        self._output = output or folder / "results"
         self._out = folder / "stdout"
         with self._out.open("wb") as out:
             self._popen = subprocess.Popen(command, cwd=ROOT, env=environment(**settings), stdout=out, stderr=out)
@@ -273,7 +306,7 @@ class _Process:
     def kill_at(self, plan: _Plan) -> tuple[int, float]:
         """Kill it at the planned moment, if it does not end before that. Returns its exit code and the time of the kill."""
         match plan.moment:
-            case Moment.TIME:
+            case Moment.TIME | Moment.TERM | Moment.INT | Moment.TWIN:
                 self._sleep(plan.after)
             case Moment.TRANSACTION:
                 self._see_transactions(plan.transactions, hot=plan.hot)
@@ -281,9 +314,24 @@ class _Process:
             case Moment.RESULTS:
                 self._see_results()
                 self._sleep(plan.results_pause)
+            case Moment.FULL:
+                return self.wait(), time.monotonic()
         now = time.monotonic()
-        self._popen.kill()
+        self._popen.send_signal(SIGNALS.get(plan.moment, signal.SIGKILL))
         return self.wait(), now
+
+    def has_lock(self) -> bool:
+        """Wait until it holds its run. Whether it came to that before it ended."""
+        while self._popen.poll() is None:
+            journal = journal_of(self._output)
+            if journal and f"process {self.pid} on" in journal.with_name("lock").read_text(encoding="utf-8"):
+                return True
+            time.sleep(POLL_SECONDS)
+        return False
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
 
     def _sleep(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -347,17 +395,21 @@ class _Chain:
         ledger = self._folder / f"ledger-{self._step}"
         if self._counted:
             settings["LEDGER"] = ledger
-        plan = self._campaign.choose(self._reference, len(self._before), self._step)
-        process = _Process(settings, self._folder, LEDGER_JOB if self._counted else JOB)
-        code, killed_at = process.kill_at(plan) if kill else (process.wait(), time.monotonic())
+        plan = self._campaign.choose(self._reference, len(self._before))
+        with _filled(self._output, plan.room if kill and plan.moment is Moment.FULL else None):
+            process = _Process(settings, self._folder, LEDGER_JOB if self._counted else JOB)
+            if kill and plan.moment is Moment.TWIN and process.has_lock():
+                self._start_twin(settings, process)
+            code, killed_at = process.kill_at(plan) if kill else (process.wait(), time.monotonic())
         killed = code == -signal.SIGKILL
-        if not killed:
+        ended = code in _ENDS.get(plan.moment, ()) if kill else False
+        if not (killed or ended):
             self._expect(code == 0, f"ended with {code}: {process.said[-600:]}")
         self._expect("Traceback" not in process.said, f"a traceback: {process.said[-600:]}")
         left = snapshot(self._output, self._folder / "copy")
-        if killed:
+        if killed or ended:
             self._killed_when_done += done
-            self._count(plan.moment, left)
+            self._count(plan.moment, left, killed=killed)
         self._check_rows(left)
         if self._counted:
             self._check_work(read_ledger(ledger, self._samples), left.rows, killed_at, killed=killed)
@@ -366,7 +418,18 @@ class _Chain:
             missing = len(self._reference.journal) - len(self._before)
             self._expect(generated == missing, f"generated {generated} rows where {missing} were missing")
         self._before, self._rollback = left.rows, left.rollback
-        return killed
+        return killed or ended
+
+    def _start_twin(self, settings: Mapping[str, object], first: _Process) -> None:
+        """A second process of the same run ends at once and names the first, unless that has just ended."""
+        others = {"LEDGER": self._folder / "ledger-twin"} if self._counted else {}
+        twin = _Process({**settings, **others}, self._folder / "twin", LEDGER_JOB if self._counted else JOB, self._output)
+        code = twin.wait()
+        if code == 0:  # the first had ended by then
+            return
+        self._expect(code == 75, f"a twin ended with {code}: {twin.said[-600:]}")
+        self._expect(f"process {first.pid} on " in twin.said, f"a twin did not name the holder: {twin.said[-600:]}")
+        self._report.twins += 1
 
     def check_results(self) -> None:
         """The results at the end are those of an undisturbed run."""
@@ -388,10 +451,10 @@ class _Chain:
                 f"finished {self._finished} rows in all, for {rows} rows of which {self._lost} were lost and made again",
             )
 
-    def _count(self, moment: Moment, left: Snapshot) -> None:
+    def _count(self, moment: Moment, left: Snapshot, *, killed: bool) -> None:
         report = self._report
         report.kills[moment] += 1
-        report.counted_kills += self._counted
+        report.counted_kills += self._counted and killed
         if left.rollback != self._rollback:  # a process that was killed early leaves what the one before it had left
             report.begun += bool(left.rollback)
             report.hot += left.hot
@@ -430,6 +493,38 @@ class _Chain:
     def _expect(self, holds: bool, violation: str) -> None:
         if not holds:
             self._report.violations.append(f"chain {self._report.chains}, start {self._step}: {violation}")
+
+
+# How a process may end before its run is done, other than by SIGKILL. One that has not set up its handlers dies of the signal.
+_ENDS = {Moment.TERM: (75, -signal.SIGTERM), Moment.INT: (75, -signal.SIGINT, 130), Moment.FULL: (73,)}
+
+
+@contextmanager
+def _disk(folder: Path, *, small: bool) -> Iterator[None]:
+    """A small file system of its own at a folder, for a disk that can be full."""
+    if not small:
+        yield
+        return
+    folder.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@contextmanager
+def _filled(folder: Path, room: int | None) -> Iterator[None]:
+    """Leave so many bytes free on the disk of a folder, while the block runs; None leaves it alone."""
+    ballast = folder / "ballast"
+    if room is not None:
+        free = shutil.disk_usage(folder).free
+        with ballast.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, max(free - room, 1))
+    try:
+        yield
+    finally:
+        ballast.unlink(missing_ok=True)
 
 
 def snapshot(output: Path, scratch: Path) -> Snapshot:

@@ -5,13 +5,17 @@ completion to the file LEDGER, at once, with the time: a SIGKILL loses none of i
 """
 
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+import structlog
+
 from job import logs, pipeline
 from job.engine import choose_backend
+from job.errors import JobError
 from job.protocols import Backend, Engine, ModelFiles, Tokenizer
 from job.records import Completion, Request
 from job.settings import Settings
@@ -67,7 +71,7 @@ class LedgerBackend:
         return LedgerEngine(self._backend.open(), self._ledger)
 
 
-def main() -> None:
+def main() -> int:
     settings, ledger = Settings.from_env(os.environ), Path(os.environ["LEDGER"])
     logs.configure("json", settings.run.log_level, os.environ)
 
@@ -75,9 +79,14 @@ def main() -> None:
         return LedgerBackend(choose_backend(chosen, model, adapter), ledger)
 
     stop = StopSignal(settings.run.shutdown_grace_seconds)
-    with listening(stop):
-        pipeline.run(settings, pipeline.Effects(stop=stop, choose_backend=with_ledger))
+    try:
+        with listening(stop):
+            pipeline.run(settings, pipeline.Effects(stop=stop, choose_backend=with_ledger))
+    except JobError as error:
+        structlog.get_logger("job").error("run_finished", exit_code=error.exit_code, message=str(error))
+        return error.exit_code
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,6 +3,7 @@
 `python -m tests.torture` does the same for as long as one likes.
 """
 
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.kills import Campaign, Report, snapshot
+from tests.integration.kills import Campaign, Moment, Report, snapshot
 
 pytestmark = pytest.mark.slow
 KILLS = 6
@@ -34,6 +35,18 @@ def test_killed_runs_of_several_samples_end_in_the_same_bytes(tmp_path: Path) ->
     report = killed(tmp_path, samples=3, seed=2, counted=False)
     assert report.violations == []
     assert report.identical == report.chains
+
+
+def test_signals_full_disks_and_twins_lose_no_row_either(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("a small disk of its own needs the right to mount one")
+    campaign = Campaign(tmp_path, rows=300, seed=4, moments=(Moment.TERM, Moment.FULL, Moment.TWIN, Moment.INT))
+    while campaign.report.kills.total() < KILLS:
+        campaign.chain(1, counted=True, kills=KILLS)
+    report = campaign.report
+    assert report.violations == []
+    assert report.identical == report.chains
+    assert len(report.kills) >= 3
 
 
 def test_a_kill_inside_a_transaction_is_recognised(tmp_path: Path) -> None:
