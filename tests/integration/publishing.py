@@ -32,7 +32,7 @@ ROWS = 20
 COMMIT = r"/api/datasets/[^?]*/commit/main"
 PREUPLOAD = r"/preupload/"
 INFO = r"/api/datasets/[^/]+/[^/]+-results\?blobs"
-PREFLIGHT = 5
+PREFLIGHT = 6
 """Requests of a first run before publication begins: who am I, is it there (twice), make it, is it there now."""
 LOAD_FROM = "path/of/this/folder"
 

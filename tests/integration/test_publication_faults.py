@@ -24,7 +24,7 @@ PASSING: dict[str, tuple[Fault, str | None, str, int, int, list[int | None]]] = 
     # fault, method, path, times, skip, statuses that publication is tried again for
     "503 twice on the commit": (Status(503), "POST", COMMIT, 2, 0, [503, 503]),
     "503 on preupload, which the library tries again": (Status(503), "POST", PREUPLOAD, 1, 0, []),
-    "503 on the look at the repository": (Status(503), "GET", INFO, 1, 3, [503]),
+    "503 on the look at the repository": (Status(503), "GET", INFO, 1, 4, [503]),
     "409 while another commit holds the lock": (LOCKED, "POST", COMMIT, 1, 0, [409]),
     "a page of a gateway for the commit": (HTML, "POST", COMMIT, 1, 0, [502]),
     "a page of a gateway for the check of the card": (HTML, "POST", "validate-yaml", 1, 0, [None]),
