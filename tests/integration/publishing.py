@@ -33,7 +33,7 @@ COMMIT = r"/api/datasets/[^?]*/commit/main"
 PREUPLOAD = r"/preupload/"
 INFO = r"/api/datasets/[^/]+/[^/]+-results\?blobs"
 PREFLIGHT = 6
-"""Requests of a first run before publication begins: who am I, is it there (twice), make it, is it there now."""
+"""Requests of a first run before publication begins: who am I, is it there (three times), make it, is it there now."""
 LOAD_FROM = "path/of/this/folder"
 
 Row = dict[str, Any]
