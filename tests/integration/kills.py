@@ -188,7 +188,6 @@ class Campaign:
     def __init__(self, folder: Path, *, rows: int, seed: int, moments: Sequence[Moment] = MOMENTS) -> None:
         self._folder = folder
         self._moments = moments
-        self._turn = 0
         self._rows = rows
         self._random = random.Random(seed)
         self._dataset = write_jsonl(
@@ -227,11 +226,12 @@ class Campaign:
         own = {"OUTPUT_DIR": folder / "results", "HF_HOME": folder / "hf"}
         return {**ECHO, "DATASET_ID": self._dataset, "NUM_SAMPLES": samples, "ENGINE_ARGS": switches, **own}
 
-    def choose(self, reference: Reference, rows_done: int) -> "_Plan":
+    def choose(self, reference: Reference, rows_done: int, step: int) -> "_Plan":
         """When to kill the next process of a chain: the share of its work that is left scales the time."""
         seconds = reference.seconds - reference.generation_seconds * rows_done / self._rows
-        moment = self._moments[self._turn % len(self._moments)]
-        self._turn += 1
+        # A chain of kills alone begins with the first moment; with everything else chains are short, so each begins elsewhere.
+        start = 0 if self._moments is MOMENTS else 3 * self.report.chains
+        moment = self._moments[(start + step - 1) % len(self._moments)]
         if moment is Moment.TRANSACTION and rows_done == self._rows:
             moment = Moment.RESULTS  # nothing is left to be written to the journal
         return _Plan(
@@ -395,7 +395,7 @@ class _Chain:
         ledger = self._folder / f"ledger-{self._step}"
         if self._counted:
             settings["LEDGER"] = ledger
-        plan = self._campaign.choose(self._reference, len(self._before))
+        plan = self._campaign.choose(self._reference, len(self._before), self._step)
         with _filled(self._output, plan.room if kill and plan.moment is Moment.FULL else None):
             process = _Process(settings, self._folder, LEDGER_JOB if self._counted else JOB)
             if kill and plan.moment is Moment.TWIN and process.has_lock():

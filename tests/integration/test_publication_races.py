@@ -24,4 +24,5 @@ def test_rivals_both_publish(pair: str, place: str, fault: str, tmp_path: Path) 
     assert campaign.report.violations == []
     assert campaign.report.met == 1, "they did not meet: this proves nothing"
     if place != "making the repository":
-        assert campaign.report.collisions >= 1
+        # The answer that is lost may be the one that refuses: then it shows as a second attempt alone.
+        assert campaign.report.collisions or (fault == "lost answer" and campaign.report.attempts[2])
