@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+SHA256_LENGTH, GIT_DIGEST_LENGTH = 64, 40  # in hex
 DATA_SUFFIXES = frozenset({".parquet", ".jsonl", ".json", ".csv"})
 
 
@@ -47,11 +48,15 @@ def git_blob_id_of(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
+def has_digest(path: Path, digest: str) -> bool:
+    """Whether a file is the one that the Hub knows by this digest: SHA-256 of LFS files, git's SHA-1 of the others."""
+    return digest == (sha256_of(path) if len(digest) == SHA256_LENGTH else git_blob_id(path))
+
+
 def is_damaged(path: Path) -> bool:
     """Whether a file in the Hub's cache is not what its name says, a digest: the library does not compare."""
     content = path.resolve()
-    digest = {64: sha256_of, 40: git_blob_id}.get(len(content.name))
-    return digest is not None and digest(content) != content.name
+    return len(content.name) in (SHA256_LENGTH, GIT_DIGEST_LENGTH) and not has_digest(content, content.name)
 
 
 def content_digest(path: Path) -> str:

@@ -45,7 +45,7 @@ class Hub:
 
     def resolve(self, kind: Kind, repo_id: str, revision: str) -> Source:
         """The commit of a revision. Raises: SettingsError, AccessError, HubUnavailableError."""
-        attempt = lambda: resolve(self.api, kind, repo_id, revision)  # noqa: E731
+        attempt = partial(resolve, self.api, kind, repo_id, revision)
         try:
             return self.patience(attempt, f"{VARIABLES[kind]}={repo_id}", LOOKUP_PATIENCE_SECONDS)
         except HubUnavailableError as error:  # which a mistyped path meets too

@@ -53,7 +53,7 @@ def prepare(api: Any, target: Target) -> Any:
     info = find(api, target)
     if info is None:
         api.create_repo(target.repo_id, repo_type=DATASET, private=target.private, exist_ok=True)
-        info = api.repo_info(target.repo_id, repo_type=DATASET, files_metadata=True, timeout=LOOKUP_SECONDS)
+        info = _info(api, target)
     check_private(info, target)
     return info
 
@@ -63,11 +63,15 @@ def find(api: Any, target: Target) -> Any | None:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
-        return api.repo_info(target.repo_id, repo_type=DATASET, files_metadata=True, timeout=LOOKUP_SECONDS)
+        return _info(api, target)
     except GatedRepoError:
         raise
     except RepositoryNotFoundError:
         return None
+
+
+def _info(api: Any, target: Target) -> Any:
+    return api.repo_info(target.repo_id, repo_type=DATASET, files_metadata=True, timeout=LOOKUP_SECONDS)
 
 
 def check_private(info: Any, target: Target) -> None:

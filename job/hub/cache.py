@@ -7,9 +7,8 @@ from pathlib import Path
 
 from job.errors import OutputError
 from job.hub.retry import MismatchError
-from job.references import git_blob_id, is_damaged, sha256_of
+from job.references import is_damaged
 
-GIT_DIGEST_LENGTH = 40  # in hex; that of SHA-256 is 64
 _DISK_ERRORS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EEXIST}
 )
@@ -53,11 +52,6 @@ def check_content(name: str, path: Path) -> None:
         content.unlink()
         path.unlink(missing_ok=True)
         raise MismatchError(f"{name} came damaged from the Hub")
-
-
-def has_digest(path: Path, digest: str) -> bool:
-    """Whether a file is the one that the Hub knows by this digest: SHA-256 of LFS files, git's SHA-1 of the others."""
-    return digest == (sha256_of(path) if len(digest) == 64 else git_blob_id(path))
 
 
 def forget(commit: str) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from job.hub.access import DATASET, Target
-from job.hub.cache import has_digest, reading_errors
+from job.hub.cache import reading_errors
 from job.hub.retry import MismatchError
+from job.references import has_digest
 
 
 @dataclass(frozen=True, slots=True)

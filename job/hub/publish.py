@@ -14,12 +14,12 @@ from typing import Any
 
 from job.errors import JobError
 from job.hub.access import DATASET, Target, prepare
-from job.hub.cache import GIT_DIGEST_LENGTH, cache_errors, check_content, forget, has_digest, reading_errors
+from job.hub.cache import cache_errors, check_content, forget, reading_errors
 from job.hub.head import Head
 from job.hub.resolve import LOOKUP_SECONDS
 from job.hub.retry import MismatchError, judge
 from job.records import DataFile, Published, Release
-from job.references import git_blob_id_of
+from job.references import GIT_DIGEST_LENGTH, git_blob_id_of, has_digest
 
 _REMEDY = "If it stays so, delete the repository there, or name another with HUB_REPO_ID"
 

@@ -16,7 +16,7 @@ from tests.support import Outcome, environment, parquet_bytes, read_table, resul
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 
-TOKEN = "hf_abcdefghijklmnopqrstuvwxyzABCDEF"
+TOKEN = "hf_only_of_the_test_hub"
 LOAD = """
 import json, sys
 from datasets import load_dataset

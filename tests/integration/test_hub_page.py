@@ -14,7 +14,7 @@ from tests.support import ECHO, ROOT, environment, run_job
 pytestmark = pytest.mark.slow
 
 PAGE = (ROOT / "docs" / "hub.md").read_text(encoding="utf-8")
-TOKEN = "hf_abcdefghijklmnopqrstuvwxyzABCDEF"
+TOKEN = "hf_only_of_the_test_hub"
 
 
 def _blocks(language: str) -> list[str]:
