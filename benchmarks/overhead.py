@@ -28,11 +28,11 @@ import psutil  # type: ignore[import-untyped]
 from dotenv import dotenv_values
 
 from job import hub, logs, prompts
-from job.__main__ import LIBRARY_DEFAULTS, QUIET_DEFAULTS
 from job.engine.vllm import VllmBackend, VllmEngine
 from job.generation import generate
 from job.identity import row_seed
 from job.journal import Journal
+from job.main import LIBRARY_DEFAULTS, QUIET_DEFAULTS
 from job.plan import Plan, make_plan
 from job.progress import Progress
 from job.records import Prompt

@@ -1,115 +1,22 @@
-"""`python -m job`: the environment becomes settings, the settings a run, and the run an exit code."""
+"""`python -m job`. Listens to signals before anything slow is imported: one that comes early must not be lost."""
 
 import os
 import sys
-import time
-from collections.abc import MutableMapping
-from dataclasses import asdict
 
-import structlog
-
-from job import logs
-from job.engine.lifeline import hold_in_forks
-from job.errors import JobError
-from job.settings import Settings, near_misses
-from job.shutdown import StopSignal, listening
-
-log = structlog.get_logger("job")
-summary_log = structlog.get_logger(logs.SUMMARY_LOGGER)
-
-# What other libraries read from the environment when they are imported; a value that is already set wins.
-LIBRARY_DEFAULTS = {
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # datasets would name each dataset, a private one too, to a server that is not the Hub
-    "TOKENIZERS_PARALLELISM": "false",  # its threads would not survive the engine's fork
-    "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",  # measured on two cores: 1.4 times as fast as with one of them left idle
-    "VLLM_HOST_IP": "127.0.0.1",  # the engine's processes talk to each other on this machine only
-    "VLLM_NO_USAGE_STATS": "1",
-}
-QUIET_DEFAULTS = {
-    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "PYTHONWARNINGS": "ignore",
-    "TORCH_CPP_LOG_LEVEL": "ERROR",
-    "TORCH_LOGS": "-all",
-    "TRANSFORMERS_VERBOSITY": "error",
-}
+from job.shutdown import StopSignal, ignore_signals, listen
 
 
-def main(environ: MutableMapping[str, str]) -> int:
-    """Run the job that the environment describes.
+def _run() -> int:
+    stop = StopSignal()
+    listen(stop)
+    from job.engine.lifeline import hold_in_forks
+    from job.main import main
 
-    Returns: the exit code, see job.errors. The last log line says what happened, what is safe and what to run next.
-    """
-    started, given = time.monotonic(), dict(environ)
-    for name, value in (LIBRARY_DEFAULTS | QUIET_DEFAULTS).items():
-        environ.setdefault(name, value)
-    log_format = logs.resolve_format(environ.get("LOG_FORMAT") or "auto", sys.stdout)
-    logs.configure(log_format if log_format in ("json", "console") else "json", "INFO", environ)
-    try:
-        for name, meant in near_misses(given).items():
-            log.warning("unknown_variable", variable=name, meant=meant)
-        settings = Settings.from_env(environ)
-        logs.configure(log_format, settings.run.log_level, environ)
-        log.info("settings_loaded", **settings.shown())
-        return _run(settings, environ, started)
-    except JobError as error:
-        summary_log.error(
-            "run_finished",
-            exit_code=error.exit_code,
-            error=type(error).__name__,
-            message=str(error),
-            seconds=_since(started),
-        )
-        return error.exit_code
-    except Exception:
-        summary_log.exception(
-            "run_finished", exit_code=1, message="a bug: please report it with this traceback; finished rows are safe"
-        )
-        return 1
-
-
-def _run(settings: Settings, environ: MutableMapping[str, str], started: float) -> int:
-    stop = StopSignal(settings.run.shutdown_grace_seconds)
-    with listening(stop):
-        from job import pipeline  # imports what the environment above configures
-
-        effects = pipeline.Effects(
-            stop=stop,
-            bind_log=lambda **context: logs.bind(environ, **context),
-            bar_on=sys.stderr if sys.stderr.isatty() else None,
-        )
-        if settings.run.dry_run:
-            estimate = pipeline.rehearse(settings, effects)
-            log.info("dry_run", **asdict(estimate))
-            message = "everything was checked; nothing was generated or published"
-            summary_log.info("run_finished", exit_code=0, dry_run=True, message=message, seconds=_since(started))
-            return 0
-        summary = pipeline.run(settings, effects)
-    published = asdict(summary.published) if summary.published else {}
-    where = f" and published in {published['repo_id']} at {published['commit']}" if published else ""
-    summary_log.info(
-        "run_finished",
-        exit_code=0,
-        message=f"{summary.tally.rows} rows, {summary.tally.failed_rows} of them failed, are in {summary.folder}{where}",
-        rows=summary.tally.rows,
-        failed_rows=summary.tally.failed_rows,
-        finish_reasons=dict(summary.tally.finish_reasons),
-        prompt_tokens=summary.tally.prompt_tokens,
-        completion_tokens=summary.tally.completion_tokens,
-        generated_rows=summary.generated_rows,
-        seconds=_since(started),
-        seconds_by_phase=dict(summary.seconds),
-        results=str(summary.folder),
-        **published,
-    )
-    return 0
-
-
-def _since(started: float) -> float:
-    return round(time.monotonic() - started, 1)
+    hold_in_forks()
+    code = main(os.environ, stop)
+    ignore_signals()  # the last line is said: the exit code is to be the one that it names
+    return code
 
 
 if __name__ == "__main__":
-    hold_in_forks()
-    sys.exit(main(os.environ))
+    sys.exit(_run())

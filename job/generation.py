@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from job.identity import row_seed
-from job.protocols import Engine, Stop
+from job.protocols import Engine, InterruptingStop
 from job.records import Completion, Prompt, Request, ResultRow
 
 _WAITING = "for rows in flight, SHUTDOWN_GRACE_SECONDS at most; a second signal ends the job at once"
@@ -39,13 +39,13 @@ def generate(
     *,
     seed: int,
     num_samples: int,
-    stop: Stop,
+    stop: InterruptingStop,
     on_row: Callable[[ResultRow], None],
 ) -> bool:
     """Answer all prompts; `on_row` gets each row as soon as it is finished.
 
     After a stop signal nothing more is fed, and what is in flight may finish within the signal's grace.
-    Returns whether all prompts were answered.
+    Returns whether all prompts were answered. Raises: what `stop` does where the engine gives nothing until the grace is over.
     """
     requests = _requests(prompts, seed, num_samples)
     rows: dict[int, _Open] = {}
@@ -65,7 +65,9 @@ def generate(
         if stop.signal and not noticed:
             noticed = True
             log.warning("shutdown_requested", signal=stop.signal, in_flight=in_flight, waiting=_WAITING)
-        for completion in engine.harvest():
+        with stop.interrupting_after_grace():  # an engine that hangs must not outlast the grace
+            completions = engine.harvest()
+        for completion in completions:
             in_flight -= 1
             row = rows[completion.position]
             row.done[completion.sample] = completion

@@ -71,12 +71,12 @@ def run(settings: Settings, effects: Effects) -> RunSummary:
     Raises: a JobError, with every finished row safe in the journal.
     """
     account = _Account(effects.clock)
-    hub, plan = _planned(settings, effects, account)
-    with _journal(plan) as journal:
+    hub, plan, journal = _opened(settings, effects, account)
+    with journal:
         done = _done(plan, journal)
         if done.count < plan.rows.rows:
             _answer(plan, journal, done, hub, effects, account)
-        facts = _write_results(plan, journal, account)
+        facts = _results(plan, journal, effects.stop, account)
         tally = results.tally_of(facts)
         _check_failed_rows(plan, tally)
         _point_to_latest(plan.folder)
@@ -91,14 +91,43 @@ def rehearse(settings: Settings, effects: Effects) -> Estimate:
     Raises: a JobError, as `run` would.
     """
     account = _Account(effects.clock)
-    _, plan = _planned(settings, effects, account)
-    with _journal(plan) as journal, Spool(plan.folder) as spool:
+    _, plan, journal = _opened(settings, effects, account)
+    with journal, Spool(plan.folder) as spool:
         done = _done(plan, journal)
         if done.count < plan.rows.rows:
-            plan.backend.check()
-            lengths = _spool(plan, spool, done, effects, account)
+            with _breaking_off(effects.stop, lambda: _stopped(plan, effects.stop, done.count)):
+                plan.backend.check()
+                lengths = _spool(plan, spool, done, account)
             return estimate.estimate(plan.settings, plan.identity.facts, lengths, plan.folder.parent)
     return estimate.NOTHING_TO_DO
+
+
+def _opened(settings: Settings, effects: Effects, account: _Account) -> tuple[Hub, Plan, Journal]:
+    """Everything before the first row is looked at."""
+
+    def stopped() -> StoppedError:
+        return StoppedError(
+            f"stopped by {effects.stop.signal} before anything was generated; rows of earlier runs are safe. "
+            f"Run the same command again."
+        )
+
+    with _breaking_off(effects.stop, stopped):
+        hub, plan = _planned(settings, effects, account)
+        return hub, plan, _journal(plan)
+
+
+@contextmanager
+def _breaking_off(stop: InterruptingStop, stopped: Callable[[], StoppedError]) -> Iterator[None]:
+    """Leave the block as soon as a signal comes: what it does is made again in seconds."""
+    try:
+        with stop.interrupting():
+            yield
+    except Interrupted:
+        raise stopped() from None
+    except Exception:
+        if not stop.signal:
+            raise
+        raise stopped() from None  # a library that was broken off may say so in an error of its own
 
 
 def _planned(settings: Settings, effects: Effects, account: _Account) -> tuple[Hub, Plan]:
@@ -128,35 +157,32 @@ def _done(plan: Plan, journal: Journal) -> Positions:
 
 def _answer(plan: Plan, journal: Journal, done: Positions, hub: Hub, effects: Effects, account: _Account) -> None:
     """Prompt the rows that have no answer yet, and answer those that can be."""
-    plan.backend.check()
     with Spool(plan.folder) as spool:
-        _spool(plan, spool, done, effects, account)
-        if plan.repo_id:
-            hub.prepare_target(plan.repo_id)
+        with _breaking_off(effects.stop, lambda: _stopped(plan, effects.stop, done.count)):
+            plan.backend.check()
+            _spool(plan, spool, done, account)
+            if plan.repo_id:
+                hub.prepare_target(plan.repo_id)
         if spool.failures:
             _record_failures(plan, journal, spool)
         if spool.rows > spool.failures:
             _answer_spooled(plan, journal, spool, done.count + spool.failures, effects, account)
 
 
-def _spool(plan: Plan, spool: Spool, done: Positions, effects: Effects, account: _Account) -> Lengths:
+def _spool(plan: Plan, spool: Spool, done: Positions, account: _Account) -> Lengths:
     """Prompt the rows that have no answer yet: the last check, and the first that reads every row."""
     limit = plan.settings.engine.max_model_len
     lengths = Lengths(limit)
     with account.phase("prompts"):
-        made = prompts.prepare(_pending(plan, done, effects.stop), plan.template, plan.backend.tokenizer(), limit)
+        made = prompts.prepare(_pending(plan, done), plan.template, plan.backend.tokenizer(), limit)
         spool.write(lengths.count(made))
     _check_unanswerable(plan, spool)
     log.info("preflight_passed", rows_pending=spool.rows, rows_failed=spool.failures, prompt_tokens=lengths.histogram())
     return lengths
 
 
-def _pending(plan: Plan, done: Positions, stop: Stop) -> Iterator[Row]:
-    for row in plan.rows.select(plan.template.columns):
-        if stop.signal:
-            raise _stopped(plan, stop, done.count)
-        if row.position not in done:
-            yield row
+def _pending(plan: Plan, done: Positions) -> Iterator[Row]:
+    return (row for row in plan.rows.select(plan.template.columns) if row.position not in done)
 
 
 def _stopped(plan: Plan, stop: Stop, rows_done: int) -> StoppedError:
@@ -234,12 +260,24 @@ def _generate(plan: Plan, journal: Journal, spool: Spool, finished: int, effects
 
         sampling = plan.settings.sampling
         answerable = (prompt for prompt in spool if not prompt.failure)
-        with account.phase("generation"):
-            complete = generation.generate(
-                answerable, engine, seed=sampling.seed, num_samples=sampling.num_samples, stop=effects.stop, on_row=on_row
-            )
+        try:
+            with account.phase("generation"):
+                complete = generation.generate(
+                    answerable, engine, seed=sampling.seed, num_samples=sampling.num_samples, stop=effects.stop, on_row=on_row
+                )
+        except Interrupted:  # the engine gave no row until the grace was over
+            complete = False
         log.info("progress", **progress.event())
     return complete
+
+
+def _results(plan: Plan, journal: Journal, stop: InterruptingStop, account: _Account) -> Mapping[str, Any]:
+    """The results folder, unless the grace is over before it is written."""
+    try:
+        with stop.interrupting_after_grace():
+            return _write_results(plan, journal, account)
+    except Interrupted:
+        raise _stopped(plan, stop, plan.rows.rows) from None
 
 
 def _write_results(plan: Plan, journal: Journal, account: _Account) -> Mapping[str, Any]:

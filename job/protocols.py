@@ -139,3 +139,6 @@ class InterruptingStop(Stop, Protocol):
 
     def interrupting(self) -> AbstractContextManager[None]:
         """Leaves its block with job.shutdown.Interrupted as soon as a stop is asked for."""
+
+    def interrupting_after_grace(self) -> AbstractContextManager[None]:
+        """Leaves its block with job.shutdown.Interrupted as soon as the time after that is over."""

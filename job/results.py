@@ -72,14 +72,18 @@ def write_data(
     target.parent.mkdir(parents=True, exist_ok=True)
     half_made = target.with_suffix(".tmp")
     count, position = _Counter(), 0
-    with pq.ParquetWriter(half_made, schema, compression="zstd", write_page_index=True) as writer:
-        for table in source:
-            rows = [_expect(finished, position + offset) for offset in range(table.num_rows)]
-            position += table.num_rows
-            joined = _joined(table, rows, schema, seed, num_samples)
-            writer.write_table(joined)
-            count.add(rows, joined)
-    move_whole(half_made, target)
+    try:
+        with pq.ParquetWriter(half_made, schema, compression="zstd", write_page_index=True) as writer:
+            for table in source:
+                rows = [_expect(finished, position + offset) for offset in range(table.num_rows)]
+                position += table.num_rows
+                joined = _joined(table, rows, schema, seed, num_samples)
+                writer.write_table(joined)
+                count.add(rows, joined)
+        move_whole(half_made, target)
+    except BaseException:
+        half_made.unlink(missing_ok=True)
+        raise
     file = DataFile(path, position, target.stat().st_size, count.memory_bytes, sha256_of(target))
     return Written(file, count.tally())
 

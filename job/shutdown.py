@@ -1,65 +1,117 @@
 """SIGTERM and SIGINT become a flag that the feed loop reads; a second signal ends the process at once.
 
-Where nothing reads the flag, while the model is loaded, the signal interrupts instead: nothing is lost there.
+Where nothing reads the flag a signal interrupts instead. What can be made again in seconds is left at once; what is worth
+finishing, rows in flight and the writing of results, is left when the grace is over.
 """
 
+import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any, Literal
+
+GRACE_SECONDS = 20.0  # until the settings are read
+_AGAIN_SECONDS = 0.5  # the alarm rings again: it may have come a moment before a block that it is to end
+_INIT_PID = 1
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
-    """A signal came in a block that is to be left at once."""
+    """A signal came in a block that is to be left at once, or the grace ended in one that is to be left then."""
 
 
 class StopSignal:
     """Whether to stop, and until when rows in flight may still finish."""
 
-    def __init__(self, grace_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._grace_seconds = grace_seconds
+    def __init__(self, grace_seconds: float = GRACE_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
+        self.grace_seconds = grace_seconds
         self._clock = clock
-        self._deadline = float("inf")
-        self._interrupts = False
+        self._requested_at = float("inf")
+        self._interrupts: Literal["never", "at once", "after the grace"] = "never"
         self.signal: str | None = None
 
     @property
     def grace_is_over(self) -> bool:
-        return self._clock() >= self._deadline
+        return self._clock() >= self._requested_at + self.grace_seconds
 
     def request(self, name: str) -> None:
+        """A signal came. Raises: Interrupted in a block that is to be left now."""
         self.signal = name
-        self._deadline = self._clock() + self._grace_seconds
-        if self._interrupts:
-            self._interrupts = False
-            raise Interrupted
+        self._requested_at = self._clock()
+        if self._interrupts == "at once":
+            self._interrupt()
+        self.ring()
+
+    def ring(self) -> None:
+        """Look at the clock. Raises: Interrupted in a block that is to be left when the grace is over, if it is."""
+        if self._interrupts == "after the grace" and self.grace_is_over:
+            self._interrupt()
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
         """A signal that comes in this block, or came before it, raises Interrupted there."""
-        self._interrupts = True
+        self._interrupts = "at once"
         try:
             if self.signal:
                 raise Interrupted
             yield
         finally:
-            self._interrupts = False
+            self._interrupts = "never"
+
+    @contextmanager
+    def interrupting_after_grace(self) -> Iterator[None]:
+        """The end of the grace in this block, or before it, raises Interrupted there."""
+        self._interrupts = "after the grace"
+        try:
+            if self.grace_is_over:
+                raise Interrupted
+            yield
+        finally:
+            self._interrupts = "never"
+
+    def _interrupt(self) -> None:
+        self._interrupts = "never"
+        raise Interrupted
+
+
+def listen(stop: StopSignal) -> Mapping[signal.Signals, Any]:
+    """Turn SIGTERM and SIGINT into `stop.request()`, and the end of the grace into `stop.ring()`.
+
+    Returns: the handlers that were there before.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        # No logging here: the signal may have come in the middle of a log line.
+        for each in _SIGNALS:
+            signal.signal(each, _end_init if os.getpid() == _INIT_PID else signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, stop.grace_seconds or _AGAIN_SECONDS, _AGAIN_SECONDS)
+        stop.request(signal.Signals(number).name)
+
+    handlers = {signal.SIGALRM: lambda number, frame: stop.ring()} | dict.fromkeys(_SIGNALS, handle)
+    return {number: signal.signal(number, handler) for number, handler in handlers.items()}
 
 
 @contextmanager
 def listening(stop: StopSignal) -> Iterator[None]:
-    """Turn SIGTERM and SIGINT into `stop.request()` while the block runs."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        # No logging here: the signal may have come in the middle of a log line.
-        for each in previous:
-            signal.signal(each, signal.SIG_DFL)
-        stop.request(signal.Signals(number).name)
-
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    """`listen` while the block runs."""
+    previous = listen(stop)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def ignore_signals() -> None:
+    """Let no signal change how the process ends from here on: the interpreter takes some tenths of a second to do so."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _end_init(number: int, frame: FrameType | None) -> None:
+    """The kernel keeps default actions away from process 1, as a container's first one is: end as they would be reported."""
+    os._exit(128 + number)

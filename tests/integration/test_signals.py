@@ -1,15 +1,19 @@
 """SIGTERM and SIGINT: the job stops soon, says what is safe, and goes on from there when it is started again."""
 
 import json
+import os
+import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.integration.kills import snapshot
-from tests.support import ECHO, RunningJob, finished_rows, parquet_bytes, results_folder, run_job, running, write_jsonl
+from tests.processes import descendants
+from tests.support import ECHO, JOB, RunningJob, finished_rows, parquet_bytes, results_folder, run_job, running, write_jsonl
 
 pytestmark = pytest.mark.slow
 ROWS = 240
@@ -141,6 +145,87 @@ def test_a_signal_before_the_engine_starts_stops_before_it(event: str, tmp_path:
         job.process.send_signal(signal.SIGTERM)
         stopped = job.end()
     assert stopped.code == stopped.last["exit_code"] == 75
-    assert f"stopped by SIGTERM: 0 of {ROWS} rows are safe" in stopped.last["message"]
+    assert stopped.last["message"].startswith("stopped by SIGTERM")
+    assert "Run the same command again" in stopped.last["message"]
     assert not stopped.of("engine_ready")
     assert stopped.stderr == ""
+
+
+def test_the_exit_code_is_that_of_the_last_line_whenever_a_signal_comes(tmp_path: Path) -> None:
+    """While Python still imports, and while it ends, too: from the moment on that the job's first module is running."""
+    run = settings(tmp_path, rows=100, delay=0.01)
+    chance, seen = random.Random(5), Counter[int]()
+    for number in range(14):
+        with running(tmp_path / f"log-{number}", {**run, "OUTPUT_DIR": tmp_path / f"results-{number}"}) as job:
+            job.until(lambda job=job: handles(job.process.pid, signal.SIGTERM) or None)  # type: ignore[misc]
+            time.sleep(chance.uniform(0, 1.2))
+            job.process.send_signal(chance.choice([signal.SIGTERM, signal.SIGINT]))
+            ended = job.end()
+        assert ended.code == ended.last["exit_code"]
+        assert ended.stderr == ""
+        seen[ended.code] += 1
+    assert set(seen) == {0, 75}
+
+
+def handles(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler of its own for a signal."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+
+def test_a_long_check_is_broken_off(tmp_path: Path, output: Path) -> None:
+    """A dataset that takes seconds to be read: nothing looks at a flag there."""
+    data = tmp_path / "long.jsonl"
+    line = json.dumps({"instruction": "Count to ten. " * 20}) + "\n"
+    data.write_text(line * 1_000_000)
+    with running(tmp_path / "log", {**ECHO, "DATASET_ID": data, "OUTPUT_DIR": output, "HF_HOME": tmp_path / "hf"}) as job:
+        job.event("settings_loaded")
+        time.sleep(1)
+        job.process.send_signal(signal.SIGTERM)
+        at = time.monotonic()
+        stopped = job.end()
+        assert time.monotonic() - at < 2
+    assert stopped.code == 75
+    assert not stopped.of("dataset_loaded")
+    assert "before anything was generated" in stopped.last["message"]
+    assert stopped.stderr == ""
+
+
+@pytest.mark.parametrize("grace", [0, 60])
+def test_results_are_finished_within_the_grace(grace: int, tmp_path: Path, output: Path, undisturbed: Undisturbed) -> None:
+    run = settings(tmp_path, rows=30_000, delay=0)
+    with running(tmp_path / "log", {**run, "SHUTDOWN_GRACE_SECONDS": grace}) as job:
+        job.event("progress")
+        job.until(lambda: next(output.glob("*/*/data/*.tmp"), None))
+        job.process.send_signal(signal.SIGTERM)
+        stopped = job.end()
+    assert stopped.code == (0 if grace else 75)
+    assert not list(output.glob("**/*.tmp"))
+    if not grace:
+        assert "30000 of 30000 rows are safe" in stopped.last["message"]
+        resumed = run_job(**run)
+        assert (resumed.code, resumed.last["generated_rows"]) == (0, 0)
+    assert parquet_bytes(results_folder(output)) == undisturbed(run)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_the_first_process_of_a_container_stops_and_goes_on(
+    number: signal.Signals, tmp_path: Path, output: Path, undisturbed: Undisturbed
+) -> None:
+    """To process 1 the kernel gives only signals that it has a handler for."""
+    if os.geteuid() != 0:
+        pytest.skip("a PID namespace needs root")
+    run = settings(tmp_path)
+    as_init = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *JOB]
+    with running(tmp_path / "log", run, as_init) as container:
+        some_finished(container, output, 30)
+        (job,) = descendants(container.process.pid)
+        os.kill(job, number)
+        stopped = container.end()
+    safe = finished_rows(output)
+    assert stopped.code == stopped.last["exit_code"] == 75
+    assert f"{len(safe)} of {ROWS} rows are safe" in stopped.last["message"]
+    resumed = run_job(**run)
+    assert (resumed.code, resumed.last["generated_rows"]) == (0, ROWS - len(safe))
+    assert parquet_bytes(results_folder(output)) == undisturbed(run)

@@ -1,5 +1,6 @@
 import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Self
 
 import pytest
@@ -20,6 +21,12 @@ class FakeStop:
     def __init__(self) -> None:
         self.signal: str | None = None
         self.grace_is_over = False
+
+    def interrupting(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def interrupting_after_grace(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 class FakeEngine:

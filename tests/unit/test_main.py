@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from job.__main__ import LIBRARY_DEFAULTS, main
+from job.main import LIBRARY_DEFAULTS, main
+from job.shutdown import StopSignal
 from tests.support import ECHO, read_table, results_folder
 
 SECRETS = {"HF_TOKEN": "hf_abcdefghijklmnopqrstuvwxyzABCDEF"}
@@ -16,7 +17,7 @@ SECRETS = {"HF_TOKEN": "hf_abcdefghijklmnopqrstuvwxyzABCDEF"}
 
 def _run(capsys: pytest.CaptureFixture[str], **variables: object) -> tuple[int, list[dict[str, Any]]]:
     environ = ECHO | {"LOG_FORMAT": "json"} | SECRETS | {name: str(value) for name, value in variables.items()}
-    code = main(environ)
+    code = main(environ, StopSignal())
     out, err = capsys.readouterr()
     for secret in SECRETS.values():
         assert secret not in out + err
@@ -115,7 +116,7 @@ class _Buggy(dict[str, str]):
 
 
 def test_a_bug_ends_with_one_and_a_traceback_without_local_values(capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(_Buggy(ECHO | {"LOG_FORMAT": "json"}))
+    code = main(_Buggy(ECHO | {"LOG_FORMAT": "json"}), StopSignal())
     out = capsys.readouterr().out
     line = json.loads(out)
     assert code == 1
@@ -127,7 +128,7 @@ def test_a_bug_ends_with_one_and_a_traceback_without_local_values(capsys: pytest
 
 def test_the_libraries_get_defaults_and_a_value_that_is_set_wins(capsys: pytest.CaptureFixture[str]) -> None:
     environ = {"LOG_FORMAT": "json", "HF_HUB_DISABLE_TELEMETRY": "0"}
-    assert main(environ) == 78
+    assert main(environ, StopSignal()) == 78
     assert environ["HF_HUB_DISABLE_TELEMETRY"] == "0"
     assert {name: environ[name] for name in LIBRARY_DEFAULTS} == LIBRARY_DEFAULTS | {"HF_HUB_DISABLE_TELEMETRY": "0"}
     capsys.readouterr()

@@ -2,10 +2,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from job.shutdown import Interrupted, StopSignal, listening
+from tests.processes import descendants
 from tests.support import ROOT
 
 # Says when it listens, then when the first signal came, and waits for the second one.
@@ -93,6 +95,37 @@ def test_a_signal_breaks_off_a_block_that_does_not_look_at_it() -> None:
     assert reached == ["inside"]
 
 
+def test_the_end_of_the_grace_breaks_off_a_block_that_waits_for_it() -> None:
+    """As an engine that hangs does; what comes in time is not broken off."""
+    stop = StopSignal(1)
+    reached: list[str] = []
+
+    def block() -> None:
+        with stop.interrupting_after_grace():
+            os.kill(os.getpid(), signal.SIGTERM)
+            reached.append("after the signal")
+            time.sleep(60)
+
+    with listening(stop):
+        started = time.monotonic()
+        with pytest.raises(Interrupted):
+            block()
+        assert 0.9 < time.monotonic() - started < 5
+        with pytest.raises(Interrupted):
+            block()
+    assert reached == ["after the signal"]
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_a_block_that_waits_for_the_grace_is_left_alone_without_a_signal() -> None:
+    stop = StopSignal(0)
+    with listening(stop):
+        with stop.interrupting_after_grace():
+            stop.ring()
+        stop.ring()
+    assert stop.signal is None
+
+
 def test_a_signal_after_the_block_is_a_flag_again() -> None:
     stop = StopSignal(20)
     with listening(stop):
@@ -110,3 +143,19 @@ def test_a_process_ends_at_the_second_signal() -> None:
         assert process.stdout.readline() == "SIGTERM\n"
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_process_of_a_container_ends_at_the_second_signal(number: signal.Signals) -> None:
+    """The kernel drops a signal to process 1 that has no handler."""
+    if os.geteuid() != 0:
+        pytest.skip("a PID namespace needs root")
+    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c", LISTENER]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        (first,) = descendants(process.pid)
+        os.kill(first, number)
+        assert process.stdout.readline() == f"{number.name}\n"
+        os.kill(first, number)
+        assert process.wait(timeout=10) == 128 + number
