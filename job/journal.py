@@ -1,30 +1,26 @@
 """The finished rows of one shard, in SQLite: each is on disk within a second of being finished, whatever happens next.
 
 Rows are written by a thread of their own, in groups: while one group is being synced to disk the next one gathers, so the
-engine never waits for the disk. A lock file keeps a second process away from the same shard; the kernel releases it when
-its process ends, however that happens.
+engine never waits for the disk. A lock keeps a second process away from the same shard.
 """
 
-import errno
-import fcntl
 import json
-import os
 import queue
-import socket
 import sqlite3
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from job.disk import disk_errors
-from job.errors import OutputError, RunLockedError
+from job.errors import OutputError
 from job.identity import Identity
 from job.records import Completion, ResultRow
+from job.run_lock import RunLock
 
 GATHER_SECONDS = 0.1  # how long a group gathers: a row is on disk after at most this and two syncs
 _QUEUE_ROWS = 4096
@@ -71,7 +67,7 @@ class Positions:
 class Journal:
     """The finished rows of one shard. Use as a context manager: it holds the lock."""
 
-    def __init__(self, folder: Path, identity: Identity) -> None:
+    def __init__(self, folder: Path, identity: Identity, lock: RunLock | None = None) -> None:
         """Take the lock on `folder` and open its journal, or make both.
 
         Raises: RunLockedError naming the process that holds the lock; OutputError where the folder cannot be written or the
@@ -80,19 +76,25 @@ class Journal:
         self.path = folder / "journal.sqlite"
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(folder / "lock")
+            self._lock = lock or RunLock(folder)
+            self._lock.take()
             try:
                 with disk_errors(self.path), _damage_named(self.path):
                     self._check(identity)
             except BaseException:
-                self._lock.close()
+                self._lock.release()
                 raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._lock.close()
+        self._lock.release()
+
+    def check_held(self) -> None:
+        """Raises: RunLockedError where another process took over, OutputError where the folder is gone."""
+        with disk_errors(self.path):
+            self._lock.check()
 
     def answered(self, rows: int) -> Positions:
         """The positions below `rows` that have their answers. Failed rows are not among them: they are tried again."""
@@ -126,7 +128,7 @@ class Journal:
 
     def writer(self) -> "JournalWriter":
         """A writer for this journal; one at a time, and opened after the engine, whose fork must not copy its thread."""
-        return JournalWriter(self.path)
+        return JournalWriter(self.path, self._lock.check)
 
     @contextmanager
     def _reading(self, query: str, *parameters: object) -> Iterator[Iterator[Any]]:
@@ -155,8 +157,10 @@ class Journal:
 class JournalWriter:
     """Writes finished rows from a thread of its own. `safe_rows` counts those that are on disk."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, check_held: Callable[[], None]) -> None:
+        """check_held: raises where the journal is another process's by now."""
         self._path = path
+        self._check_held = check_held
         self._queue: queue.Queue[ResultRow | None] = queue.Queue(_QUEUE_ROWS)
         self._error: Exception | None = None
         self._closing = threading.Event()
@@ -214,6 +218,7 @@ class JournalWriter:
         return rows
 
     def _write(self, connection: sqlite3.Connection, rows: list[ResultRow]) -> None:
+        self._check_held()
         with connection:
             for first in range(0, len(rows), _STATEMENT_ROWS):
                 some = [_encoded(row) for row in rows[first : first + _STATEMENT_ROWS]]
@@ -264,24 +269,3 @@ def _damage_named(path: Path) -> Iterator[None]:
         yield
     except (LookupError, TypeError, ValueError) as error:
         raise OutputError(f"{path}: the journal is damaged ({error}): move it away and run again.") from error
-
-
-def _lock(path: Path) -> IO[str]:
-    """An open file with an exclusive lock of this process on it, which names the holder.
-
-    A POSIX lock: children do not inherit it, so an engine that outlives its parent does not hold the run.
-    """
-    file = path.open("a+")
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EAGAIN):
-            raise
-        file.seek(0)
-        with file:
-            holder = file.read().strip() or "another process"
-        raise RunLockedError(f"{path.parent} is being worked on by {holder}: wait for it to end, then run again.") from error
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-    file.flush()
-    return file

@@ -80,6 +80,7 @@ def run(settings: Settings, effects: Effects) -> RunSummary:
         tally = results.tally_of(facts)
         _check_failed_rows(plan, tally)
         _point_to_latest(plan.folder)
+        journal.check_held()
         with account.phase("publication"):
             published = publication.publish(plan, facts, hub)
     return RunSummary(plan.name, plan.folder, tally, account.generated, account.seconds, published)
@@ -285,6 +286,7 @@ def _write_results(plan: Plan, journal: Journal, account: _Account) -> Mapping[s
     folder, rows, data = plan.folder, plan.rows, plan.settings.data
     if not account.generated and (found := results.read_finished(folder, rows.rows)):
         return found
+    journal.check_held()
     with disk_errors(folder):
         with account.phase("results"):
             written = results.write_data(

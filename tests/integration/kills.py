@@ -324,10 +324,13 @@ class _Process:
         """Wait until it holds its run. Whether it came to that before it ended."""
         while self._popen.poll() is None:
             journal = journal_of(self._output)
-            if journal and f"process {self.pid} on" in journal.with_name("lock").read_text(encoding="utf-8"):
+            if journal and self._is_holder(journal.with_name("holder.json")):
                 return True
             time.sleep(POLL_SECONDS)
         return False
+
+    def _is_holder(self, note: Path) -> bool:
+        return note.exists() and f"process {self.pid} on" in note.read_text(encoding="utf-8")
 
     @property
     def pid(self) -> int:
