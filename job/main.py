@@ -2,13 +2,16 @@
 
 import sys
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import asdict
+from typing import Any
 
 import structlog
 
 from job import logs
+from job.engine.postmortem import LAST_WORDS_VARIABLE
 from job.errors import JobError
+from job.scratch import scratch_folder
 from job.settings import Settings, near_misses
 from job.shutdown import StopSignal
 
@@ -34,8 +37,10 @@ QUIET_DEFAULTS = {
 }
 
 
-def main(environ: MutableMapping[str, str], stop: StopSignal) -> int:
-    """Run the job that the environment describes. stop: whether a signal came, also before this.
+def main(environ: MutableMapping[str, str], stop: StopSignal, **effects: Any) -> int:
+    """Run the job that the environment describes.
+
+    stop: whether a signal came, also before this; effects: others than the usual ones, see job.pipeline.Effects.
 
     Returns: the exit code, see job.errors. The last log line says what happened, what is safe and what to run next.
     """
@@ -51,7 +56,10 @@ def main(environ: MutableMapping[str, str], stop: StopSignal) -> int:
         logs.configure(log_format, settings.run.log_level, environ)
         log.info("settings_loaded", **settings.shown())
         stop.grace_seconds = settings.run.shutdown_grace_seconds
-        return _run(settings, environ, stop, started)
+        with scratch_folder(environ) as scratch:
+            environ.setdefault("VLLM_RPC_BASE_PATH", str(scratch))
+            environ[LAST_WORDS_VARIABLE] = str(scratch / "last-words.jsonl")
+            return _run(settings, environ, started, {"stop": stop, **effects})
     except JobError as error:
         summary_log.error(
             "run_finished",
@@ -68,13 +76,13 @@ def main(environ: MutableMapping[str, str], stop: StopSignal) -> int:
         return 1
 
 
-def _run(settings: Settings, environ: MutableMapping[str, str], stop: StopSignal, started: float) -> int:
+def _run(settings: Settings, environ: MutableMapping[str, str], started: float, given: Mapping[str, Any]) -> int:
     from job import pipeline  # imports what the environment above configures
 
     effects = pipeline.Effects(
-        stop=stop,
         bind_log=lambda **context: logs.bind(environ, **context),
         bar_on=sys.stderr if sys.stderr.isatty() else None,
+        **given,
     )
     if settings.run.dry_run:
         estimate = pipeline.rehearse(settings, effects)

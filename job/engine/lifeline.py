@@ -1,7 +1,8 @@
 """The engine's processes live exactly as long as their parent wants.
 
 They end with it, however it ends: an orphan would keep the device and the memory. And they do not hear the signals that a
-terminal or a shell sends to the whole process group: the parent lets rows in flight finish, then stops them itself.
+terminal or a shell sends to the whole process group: the parent lets rows in flight finish, then stops them itself. Where
+memory runs out, the kernel is to end one of them rather than the parent, which can say then what happened.
 
 vLLM starts its processes by fork or by spawn. A fork is caught by a hook of the interpreter; a spawned process reads the
 logging configuration (logging.json) when it imports vLLM, and is led here by it.
@@ -13,8 +14,11 @@ import multiprocessing
 import os
 import signal
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+_FIRST_TO_GO = "800"  # of 1000
 
 
 def hold_in_forks() -> None:
@@ -36,3 +40,5 @@ def _bind_to_parent() -> None:
     os.setpgid(0, 0)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        with suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO, encoding="ascii")

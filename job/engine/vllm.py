@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from job.engine.adapter import Adapter
+from job.engine.postmortem import Watch
 from job.engine.tokenizer import ModelTokenizer, load_tokenizer
 from job.errors import EngineError, Problem, SettingsError
 from job.protocols import ModelFiles
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
 # Requests in flight, in multiples of what the engine works on at once: enough for it never to wait for the next one.
 _WINDOW_FACTOR = 2
 _WATCH_SECONDS = 0.5
-_REMEDY = (
-    "Finished rows are safe: the same command goes on. The log lines of vLLM's processes above say why; if memory was short, "
-    "lower MAX_MODEL_LEN or GPU_MEMORY_UTILIZATION, or spread the model with TENSOR_PARALLEL_SIZE."
-)
 
 
 def installed_version() -> str:
@@ -71,11 +68,12 @@ class VllmBackend:
         from vllm.v1.engine.llm_engine import LLMEngine  # 6 s
 
         config = self._engine_config(folder)
+        watch = Watch()
         try:
             engine = LLMEngine.from_vllm_config(config, disable_log_stats=True)
         except Exception as error:
-            raise EngineError(f"vLLM did not start: {_plain(error)}. {_REMEDY}") from error
-        opened = VllmEngine(engine, self._sampling(), self.facts)
+            raise EngineError(f"vLLM did not start: {watch.explain(error, {})}") from error
+        opened = VllmEngine(engine, self._sampling(), self.facts, watch)
         if self._adapter:
             opened.load(self._adapter)
         return opened
@@ -128,11 +126,14 @@ class VllmBackend:
 class VllmEngine:
     """An LLMEngine with its weights loaded; its EngineCore and workers are children of this process."""
 
-    def __init__(self, engine: "LLMEngine", sampling: Mapping[str, Any], facts: Mapping[str, object]) -> None:
+    def __init__(
+        self, engine: "LLMEngine", sampling: Mapping[str, Any], facts: Mapping[str, object], watch: Watch | None = None
+    ) -> None:
         from vllm.inputs import tokens_input
         from vllm.sampling_params import SamplingParams
 
         self._engine = engine
+        self._watch = watch or Watch()
         self._sampling = sampling
         self._params = SamplingParams
         self._tokens_input = tokens_input
@@ -182,7 +183,7 @@ class VllmEngine:
                 lora_request=self._lora,
             )
         except EngineDeadError as error:
-            raise EngineError(f"vLLM died: {_plain(error)}. {_REMEDY}") from error
+            raise self._died(error) from error
         except ValueError as error:
             self._refused.append(Completion(request.position, request.sample, None, "error", 0, f"vLLM refused it: {error}"))
 
@@ -193,8 +194,13 @@ class VllmEngine:
         try:
             outputs = self._engine.step()
         except Exception as error:
-            raise EngineError(f"vLLM died: {_plain(error)}. {_REMEDY}") from error
+            raise self._died(error) from error
         return done + [_completion(output) for output in outputs if output.finished]
+
+    def _died(self, error: Exception) -> EngineError:
+        manager: Any = self._engine.engine_core.resources.engine_manager
+        codes = {process.name: process.exitcode for process in manager.processes if process.exitcode}
+        return EngineError(f"vLLM died: {self._watch.explain(error, codes)}")
 
 
 def _platform_args(on_cpu: bool) -> dict[str, Any]:
