@@ -9,7 +9,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.integration.kills import ALL_MOMENTS, MOMENTS, Campaign
+from tests.integration.kills import ALL_MOMENTS, ECHO_ENGINE, MOMENTS, VLLM_MOMENTS, Campaign, vllm_engine
+from tests.support import ROOT
+
+MODEL = ROOT / ".cache" / "models" / "SmolLM2-135M-Instruct"
 
 
 def main() -> int:
@@ -20,14 +23,16 @@ def main() -> int:
         action="store_true",
         help="beside SIGKILL: SIGTERM, SIGINT, full disks and twins; needs the right to mount a tmpfs",
     )
+    parser.add_argument("--engine", choices=["echo", "vllm"], default="echo", help="the real one takes half a minute a start")
     parser.add_argument("--seed", type=int, default=1, help="of all random choices (default: %(default)s)")
     parser.add_argument("--rows", type=int, default=600, help="rows of the dataset (default: %(default)s)")
     parser.add_argument("--samples", type=int, nargs="+", default=[1, 3], help="NUM_SAMPLES of the chains, in turn")
     chosen = parser.parse_args()
-    moments = ALL_MOMENTS if chosen.everything else MOMENTS
+    moments = VLLM_MOMENTS if chosen.engine == "vllm" else ALL_MOMENTS if chosen.everything else MOMENTS
+    engine = vllm_engine(MODEL) if chosen.engine == "vllm" else ECHO_ENGINE
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:
-        campaign = Campaign(Path(folder), rows=chosen.rows, seed=chosen.seed, moments=moments)
+        campaign = Campaign(Path(folder), rows=chosen.rows, seed=chosen.seed, moments=moments, engine=engine)
         report = campaign.run(kills=chosen.kills, samples=chosen.samples)
     sys.stdout.write("\n".join([*report.lines(), f"seconds                          {time.monotonic() - started:.0f}", ""]))
     return 1 if report.violations else 0

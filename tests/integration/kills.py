@@ -32,6 +32,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from tests.processes import assert_gone, command_of, descendants
 from tests.support import (
     ECHO,
     JOB,
@@ -45,7 +46,7 @@ from tests.support import (
     write_jsonl,
 )
 
-LEDGER_JOB = [sys.executable, "-m", "tests.integration.ledger"]
+LEDGER_JOB = [sys.executable, "-m", "tests.integration.ledger_job"]
 SAFE_SECONDS = 1.0
 WINDOW = 16
 DELAY_SECONDS = 0.05
@@ -67,6 +68,7 @@ class Moment(StrEnum):
     INT = "SIGINT at a random time"
     TWIN = "at a random time, after a twin"
     FULL = "by a full disk"
+    ENGINE = "SIGKILL of the engine at a random time"
 
 
 # The order of moments. A transaction is the least likely to be hit by chance, and results end the chain soon.
@@ -92,9 +94,36 @@ ALL_MOMENTS = (
     Moment.TERM,
     Moment.RESULTS,
 )
+# Where each start takes half a minute.
+VLLM_MOMENTS = (Moment.TIME, Moment.ENGINE, Moment.TERM, Moment.TRANSACTION, Moment.INT, Moment.TWIN, Moment.FULL)
 SIGNALS = {Moment.TERM: signal.SIGTERM, Moment.INT: signal.SIGINT}
 DISK_BYTES = 24 * 2**20
 KILLS_WHEN_DONE = 2  # when all rows are in the journal, so that most kills come before
+
+
+@dataclass(frozen=True, slots=True)
+class Tortured:
+    """An engine to be tortured. variables: what it is set up by; repeats: of the sentence in the longest instructions;
+
+    start: the share of the start-up that is left in peace, which takes most of the time where a model is loaded.
+    """
+
+    variables: Mapping[str, object]
+    repeats: int
+    start: float
+
+
+ECHO_ENGINE = Tortured(
+    {**ECHO, "ENGINE_ARGS": json.dumps({"delay_seconds": DELAY_SECONDS, "window": WINDOW})}, repeats=60, start=0
+)
+
+
+def vllm_engine(model: Path) -> Tortured:
+    """The real engine on the CPU, sampling, with as many requests in flight as the other one."""
+    numbers = {"DTYPE": "float32", "MAX_MODEL_LEN": 1024, "KV_CACHE_MEMORY_BYTES": 2**30, "MAX_TOKENS": 40, "SEED": 11}
+    return Tortured(
+        {"MODEL_ID": model, "ENGINE_ARGS": json.dumps({"max_num_seqs": WINDOW // 2}), **numbers}, repeats=4, start=0.85
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,15 +214,18 @@ class Reference:
 class Campaign:
     """Chains of killed runs in a folder of their own, all random choices from one seed."""
 
-    def __init__(self, folder: Path, *, rows: int, seed: int, moments: Sequence[Moment] = MOMENTS) -> None:
+    def __init__(
+        self, folder: Path, *, rows: int, seed: int, moments: Sequence[Moment] = MOMENTS, engine: Tortured = ECHO_ENGINE
+    ) -> None:
         self._folder = folder
+        self._engine = engine
         self._moments = moments
         self._rows = rows
         self._random = random.Random(seed)
         self._dataset = write_jsonl(
             folder / "rows.jsonl",
             [
-                {"instruction": f"Tell me about the number {number}. " * (1 + number % 5 * 15), "id": number}
+                {"instruction": f"Tell me about the number {number}. " * (1 + number % 5 * engine.repeats // 4), "id": number}
                 for number in range(rows)
             ],
         )
@@ -222,9 +254,8 @@ class Campaign:
 
     def settings(self, folder: Path, samples: int) -> dict[str, object]:
         """HF_HOME is the chain's own: the conversion of the dataset is killed too."""
-        switches = json.dumps({"delay_seconds": DELAY_SECONDS, "window": WINDOW})
-        own = {"OUTPUT_DIR": folder / "results", "HF_HOME": folder / "hf"}
-        return {**ECHO, "DATASET_ID": self._dataset, "NUM_SAMPLES": samples, "ENGINE_ARGS": switches, **own}
+        own = {"OUTPUT_DIR": folder / "results", "HF_HOME": folder / "hf", "TMPDIR": temporary(folder)}
+        return {**self._engine.variables, "DATASET_ID": self._dataset, "NUM_SAMPLES": samples, **own}
 
     def choose(self, reference: Reference, rows_done: int, step: int) -> "_Plan":
         """When to kill the next process of a chain: the share of its work that is left scales the time."""
@@ -236,7 +267,7 @@ class Campaign:
             moment = Moment.RESULTS  # nothing is left to be written to the journal
         return _Plan(
             moment,
-            after=self._random.uniform(0, 1.05 * seconds),
+            after=self._random.uniform(self._engine.start * (reference.seconds - reference.generation_seconds), 1.05 * seconds),
             transactions=self._random.randint(1, 4),
             hot=self._random.random() < 0.8,
             pause=self._random.uniform(0, COMMIT_SECONDS),
@@ -316,9 +347,17 @@ class _Process:
                 self._sleep(plan.results_pause)
             case Moment.FULL:
                 return self.wait(), time.monotonic()
-        now = time.monotonic()
+            case Moment.ENGINE:
+                self._sleep(plan.after)
+                now = time.monotonic()
+                for pid in (pid for pid in descendants(self.pid) if "EngineCore" in command_of(pid)):
+                    os.kill(pid, signal.SIGKILL)
+                return self.wait(), now
+        now, family = time.monotonic(), descendants(self.pid)
         self._popen.send_signal(SIGNALS.get(plan.moment, signal.SIGKILL))
-        return self.wait(), now
+        code = self.wait()
+        assert_gone(family - {self.pid})
+        return code, now
 
     def has_lock(self) -> bool:
         """Wait until it holds its run. Whether it came to that before it ended."""
@@ -444,7 +483,8 @@ class _Chain:
             and all(facts[name] == value for name, value in self._reference.facts.items())
         )
         self._expect(same, "the results differ from an undisturbed run's")
-        self._expect(not (found := half_made(self._output)), f"left behind: {found}")
+        left = [*half_made(self._output), *left_over(temporary(self._folder))]
+        self._expect(not left, f"left behind: {left}")
         self._report.identical += same
         self._report.rows += len(self._before)
         if self._counted:
@@ -499,7 +539,12 @@ class _Chain:
 
 
 # How a process may end before its run is done, other than by SIGKILL. One that has not set up its handlers dies of the signal.
-_ENDS = {Moment.TERM: (75, -signal.SIGTERM), Moment.INT: (75, -signal.SIGINT, 130), Moment.FULL: (73,)}
+_ENDS = {
+    Moment.TERM: (75, -signal.SIGTERM),
+    Moment.INT: (75, -signal.SIGINT, 130),
+    Moment.FULL: (73,),
+    Moment.ENGINE: (70,),
+}
 
 
 @contextmanager
@@ -552,6 +597,18 @@ def snapshot(output: Path, scratch: Path) -> Snapshot:
         except sqlite3.DatabaseError:
             sound, rows = False, {}
     return Snapshot(rows, sound, left_over, left_over.startswith(HOT), copies[0].read_bytes() != as_left, half_made(output))
+
+
+def temporary(folder: Path) -> Path:
+    """The folder for temporary files of a chain."""
+    path = folder / "tmp"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def left_over(folder: Path) -> list[str]:
+    """What is left in a folder for temporary files, torch's cache of compiled kernels apart."""
+    return [path.name for path in folder.iterdir() if not path.name.startswith("torchinductor_")]
 
 
 def half_made(output: Path) -> tuple[str, ...]:

@@ -1,25 +1,19 @@
-"""`python -m tests.integration.ledger`: the job with an echo engine that keeps a ledger of its work.
+"""An engine that keeps a ledger of its work; `python -m tests.integration.ledger_job` is the job with it.
 
 The job's own log does not say which rows a killed process had finished. This one writes each request that it is fed and each
 completion to the file LEDGER, at once, with the time: a SIGKILL loses none of it. All else is the job as it is.
 """
 
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-import structlog
-
-from job import logs, pipeline
 from job.engine import choose_backend
-from job.errors import JobError
-from job.protocols import Backend, Engine, ModelFiles, Tokenizer
+from job.plan import ChooseBackend
+from job.protocols import Backend, Engine, Tokenizer
 from job.records import Completion, Request
-from job.settings import Settings
-from job.shutdown import StopSignal, listening
 
 
 class LedgerEngine:
@@ -71,22 +65,6 @@ class LedgerBackend:
         return LedgerEngine(self._backend.open(), self._ledger)
 
 
-def main() -> int:
-    settings, ledger = Settings.from_env(os.environ), Path(os.environ["LEDGER"])
-    logs.configure("json", settings.run.log_level, os.environ)
-
-    def with_ledger(chosen: Settings, model: ModelFiles, adapter: ModelFiles | None) -> Backend:
-        return LedgerBackend(choose_backend(chosen, model, adapter), ledger)
-
-    stop = StopSignal(settings.run.shutdown_grace_seconds)
-    try:
-        with listening(stop):
-            pipeline.run(settings, pipeline.Effects(stop=stop, choose_backend=with_ledger))
-    except JobError as error:
-        structlog.get_logger("job").error("run_finished", exit_code=error.exit_code, message=str(error))
-        return error.exit_code
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def with_ledger(ledger: Path) -> ChooseBackend:
+    """The backend that the settings name, with a ledger."""
+    return lambda settings, model, adapter: LedgerBackend(choose_backend(settings, model, adapter), ledger)
