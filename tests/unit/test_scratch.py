@@ -64,7 +64,7 @@ def test_sockets_fit_where_the_folder_for_temporary_files_has_a_long_name(
 def test_no_room_for_temporary_files_is_named(temporary: Path) -> None:
     temporary.rmdir()
     with (
-        pytest.raises(OutputError, match="no temporary file can be made: No such file or directory. Set TMPDIR"),
+        pytest.raises(OutputError, match=r"no temporary file can be made: No such file or directory\. Set TMPDIR"),
         scratch_folder({}),
     ):
         pass
