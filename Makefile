@@ -39,6 +39,14 @@ torture: .venv/.cpu .venv/.dev ## a hundred SIGKILLs, then signals, full disks a
 	@$(BIN)/python -m tests.torture --kills 100 --seed 1
 	@$(BIN)/python -m tests.torture --kills 300 --seed 2 --everything
 
+.PHONY: torture-vllm
+torture-vllm: setup .venv/.dev ## the same with the real engine, half a minute a start
+	@$(BIN)/python -m tests.torture --kills 20 --seed 1 --rows 60 --engine vllm
+
+.PHONY: soak
+soak: .venv/.cpu .venv/.dev ## twenty million rows: memory and handles do not grow
+	@$(BIN)/python -m tests.soak
+
 .PHONY: races
 races: .venv/.cpu .venv/.dev ## twenty times two jobs that publish into one repository at the same moment
 	@$(BIN)/python -m tests.races --races 20 --seed 1

@@ -78,6 +78,14 @@ class RunningJob:
         whole, _, _ = self._out.read_text(encoding="utf-8").rpartition("\n")
         return [json.loads(line) for line in whole.splitlines()]
 
+    def follow(self) -> Iterator[list[dict[str, Any]]]:
+        """Each time, the events since the time before, without reading the log again."""
+        rest = ""
+        with self._out.open(encoding="utf-8") as file:
+            while True:
+                whole, _, rest = (rest + file.read()).rpartition("\n")
+                yield [json.loads(line) for line in whole.splitlines()]
+
     def event(self, name: str, seconds: float = 60) -> dict[str, Any]:
         """The first event of this name, as soon as it is there."""
         return self.until(lambda: next((line for line in self.events if line["event"] == name), None), seconds)

@@ -1,63 +1,176 @@
-"""Real vLLM, killed with SIGKILL again and again: the answers come out as if nothing had happened."""
+"""Real vLLM, ended in every way there is, again and again: nothing is left, and the answers are as if nothing had happened."""
 
 import os
 import random
+import shlex
 import signal
-import sqlite3
-import subprocess
 import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.conftest import ENGINE
-from tests.processes import assert_gone, command_of, descendants
-from tests.support import ROOT, parquet_bytes, read_table, results_folder, run_job, running, start_job, write_jsonl
+from tests.integration.kills import left_over
+from tests.processes import alive, command_of, descendants
+from tests.support import (
+    JOB,
+    Outcome,
+    RunningJob,
+    finished_rows,
+    parquet_bytes,
+    read_table,
+    results_folder,
+    run_job,
+    running,
+    write_jsonl,
+)
 
-pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.timeout(600)]
-KILLS = 3
-ROWS = 24
+pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.timeout(900)]
+ROWS = 40
+GRACE_SECONDS = 20  # the default
+SHELL = ["sh", "-c", f"exec {shlex.join(JOB)}"]
+BUSY_SHELL = ["setsid", "sh", "-c", f"{shlex.join(JOB)}; exit $?"]  # does not become the job, as the other one does
+LEADER = ["setsid", *JOB]
 
 
-@pytest.fixture
-def settings(model: Path, tmp_path: Path) -> dict[str, object]:
-    """Sampled answers, two a row, with one row that is too long: all that a kill could disturb."""
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to end the job. end: does it to a running one; code: of the job's last line, None where it can say none."""
+
+    name: str
+    end: Callable[[RunningJob], None]
+    code: int | None
+    command: Sequence[str] = tuple(JOB)
+    loading: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How it went. seconds: from the signal to the end; left: processes that were still there then; before, safe: rows."""
+
+    outcome: Outcome
+    seconds: float
+    left: set[int]
+    before: Mapping[int, tuple[object, ...]]
+    safe: Mapping[int, tuple[object, ...]]
+
+
+def sends(number: signal.Signals) -> Callable[[RunningJob], None]:
+    return lambda job: job.process.send_signal(number)
+
+
+def sends_group(number: signal.Signals) -> Callable[[RunningJob], None]:
+    """To every process that a terminal, or a supervisor that ends what it started, would reach."""
+    return lambda job: os.killpg(job.process.pid, number)
+
+
+def kills_engine(job: RunningJob) -> None:
+    cores = [pid for pid in descendants(job.process.pid) if "EngineCore" in command_of(pid)]
+    assert cores
+    for pid in cores:
+        os.kill(pid, signal.SIGKILL)
+
+
+WAYS = [
+    Way("SIGKILL", sends(signal.SIGKILL), None),
+    Way("SIGKILL of the engine", kills_engine, 70),
+    Way("SIGTERM", sends(signal.SIGTERM), 75),
+    Way("SIGTERM, while the model is loaded", sends(signal.SIGTERM), 75, loading=True),
+    Way("SIGTERM, through sh -c", sends(signal.SIGTERM), 75, SHELL),
+    Way("SIGTERM to the group, a shell's", sends_group(signal.SIGTERM), 75, BUSY_SHELL),
+    Way("SIGINT to the group", sends_group(signal.SIGINT), 75, LEADER),
+    Way("SIGKILL, again", sends(signal.SIGKILL), None),
+]
+
+
+@pytest.fixture(scope="module")
+def settings(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """Sampled answers, two a row, two rows in flight, one row that is too long: all that an ending could disturb."""
     rows = [{"instruction": f"Write a short sentence with the number {number}."} for number in range(ROWS - 1)]
-    dataset = write_jsonl(tmp_path / "rows.jsonl", [*rows, {"instruction": "word " * 3000}])
-    sampling = {"NUM_SAMPLES": 2, "MAX_TOKENS": 40, "SEED": 11, "MAX_FAILED_ROWS": 1}
-    return {"MODEL_ID": model, "DATASET_ID": dataset, **sampling, **ENGINE}
+    dataset = write_jsonl(tmp_path_factory.mktemp("data") / "rows.jsonl", [*rows, {"instruction": "word " * 3000}])
+    sampling = {"NUM_SAMPLES": 2, "MAX_TOKENS": 24, "SEED": 11, "MAX_FAILED_ROWS": 1}
+    return {"MODEL_ID": model, "DATASET_ID": dataset, "ENGINE_ARGS": '{"max_num_seqs": 2}', **sampling, **ENGINE}
 
 
-def journalled(output: Path) -> int:
-    """Rows in the journal, as another process sees them."""
-    for journal in output.glob("*/*/shard-*/journal.sqlite"):
-        if not journal.parent.parent.is_symlink():
-            connection = sqlite3.connect(f"file:{journal}?mode=ro", uri=True, timeout=30)
-            try:
-                return int(connection.execute("SELECT count(*) FROM finished").fetchone()[0])
-            except sqlite3.OperationalError:  # the tables are not there yet
-                return 0
-            finally:
-                connection.close()
-    return 0
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("results")
 
 
-def kill_when_journalled(settings: dict[str, object], output: Path, rows: int) -> None:
-    """Start the job and SIGKILL it once that many rows are in its journal; its engine must not outlive it."""
-    with start_job(**settings, OUTPUT_DIR=output) as process:
-        deadline = time.monotonic() + 120
-        while journalled(output) < rows:
-            assert process.poll() is None, process.communicate()[0][-2000:]
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        engine = descendants(process.pid)
-        assert len(engine) >= 2
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-    assert_gone(engine)
+@pytest.fixture(scope="module")
+def temporary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("temporary")
 
 
-def test_answers_are_the_same_bytes_when_killed_three_times(settings: dict[str, object], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def endings(
+    settings: dict[str, object], output: Path, temporary: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Ending]:
+    """One run, ended in each of the ways, one after the other."""
+    chance, logs = random.Random(7), tmp_path_factory.mktemp("logs")
+    return {
+        way.name: ended(way, {**settings, "OUTPUT_DIR": output, "TMPDIR": temporary}, logs / str(number), chance.randint(1, 2))
+        for number, way in enumerate(WAYS)
+    }
+
+
+def ended(way: Way, variables: Mapping[str, object], log: Path, rows: int) -> Ending:
+    """Start the job, and end it while it loads its model, or once it has answered so many more rows."""
+    output = Path(str(variables["OUTPUT_DIR"]))
+    wanted = len(finished_rows(output)) + rows
+    with running(log, variables, way.command) as job:
+        if way.loading:
+            job.event("engine_starting")
+            job.until(lambda: [pid for pid in descendants(job.process.pid) if "EngineCore" in command_of(pid)] or None)
+        else:
+            job.event("engine_ready", 120)
+            job.until(lambda: len(finished_rows(output)) >= wanted or None)
+        before, family = finished_rows(output), descendants(job.process.pid) | {job.process.pid}
+        assert len(family) >= 3
+        at = time.monotonic()
+        way.end(job)
+        outcome = job.end(60)
+        # A shell that was sent the signal may be gone before the job that it started.
+        while (left := alive(family)) and time.monotonic() - at < GRACE_SECONDS:
+            time.sleep(0.01)
+        outcome = Outcome(outcome.code, job.events, outcome.stderr)
+        return Ending(outcome, time.monotonic() - at, left, before, finished_rows(output))
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+def test_an_ended_job_leaves_no_process_and_loses_no_row(way: Way, endings: dict[str, Ending]) -> None:
+    ending = endings[way.name]
+    assert ending.left == set()
+    assert ending.before.items() <= ending.safe.items()
+    assert len(ending.safe) < ROWS, "nothing was left to be ended"
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way.code == 75], ids=lambda way: way.name)
+def test_a_signal_ends_the_job_with_75_within_the_grace(way: Way, endings: dict[str, Ending]) -> None:
+    ending = endings[way.name]
+    assert ending.outcome.code in ((75,) if way.command is not BUSY_SHELL else (-signal.SIGTERM,)), ending.outcome.last
+    assert ending.outcome.last["event"] == "run_finished"
+    assert ending.outcome.last["exit_code"] == 75
+    assert f": {len(ending.safe)} of {ROWS} rows are safe in " in ending.outcome.last["message"]
+    assert ending.seconds < GRACE_SECONDS
+    assert len(ending.outcome.of("shutdown_requested")) == (not way.loading), "rows in flight are waited for"
+    assert bool(ending.outcome.of("engine_ready")) is not way.loading
+
+
+def test_the_engines_death_ends_the_job_with_70_in_seconds(endings: dict[str, Ending]) -> None:
+    ending = endings["SIGKILL of the engine"]
+    assert ending.outcome.code == ending.outcome.last["exit_code"] == 70
+    assert ending.seconds < 10
+    message = ending.outcome.last["message"]
+    assert message.startswith("vLLM died: EngineCore was killed with SIGKILL, by a person or another program")
+    assert message.endswith("Finished rows are safe: the same command goes on.")
+
+
+def test_the_run_goes_on_to_the_same_bytes(
+    settings: dict[str, object], output: Path, endings: dict[str, Ending], tmp_path: Path
+) -> None:
     undisturbed = run_job(**settings, OUTPUT_DIR=tmp_path / "undisturbed")
     assert undisturbed.code == 0, undisturbed.last
     expected = results_folder(tmp_path / "undisturbed")
@@ -65,67 +178,14 @@ def test_answers_are_the_same_bytes_when_killed_three_times(settings: dict[str, 
     assert [len(row["answers"]) for row in rows] == [2] * ROWS
     assert rows[-1]["finish_reason"] == ["too_long", "too_long"]
 
-    output, chance = tmp_path / "killed", random.Random(7)
-    for _ in range(KILLS):
-        kill_when_journalled(settings, output, journalled(output) + chance.randint(1, 6))
-    safe = journalled(output)
+    safe = finished_rows(output)
     last = run_job(**settings, OUTPUT_DIR=output)
     assert last.code == 0, last.last
-    assert last.last["generated_rows"] == ROWS - safe
+    assert last.last["generated_rows"] == ROWS - len(safe)
+    assert safe.items() <= finished_rows(output).items()
     assert parquet_bytes(results_folder(output)) == parquet_bytes(expected)
 
 
-def test_ctrl_c_on_the_group_ends_with_75_and_leaves_no_process(settings: dict[str, object], tmp_path: Path) -> None:
-    command = ["setsid", "--wait", "env", *(f"{name}={value}" for name, value in settings.items())]
-    command += [
-        "SHUTDOWN_GRACE_SECONDS=1",
-        f"OUTPUT_DIR={tmp_path / 'stopped'}",
-        "LOG_FORMAT=json",
-        str(ROOT / ".venv/bin/python"),
-        "-m",
-        "job",
-    ]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while journalled(tmp_path / "stopped") < 3:
-            assert process.poll() is None
-            time.sleep(0.02)
-        family = descendants(process.pid)
-        leader = min(family)
-        os.killpg(os.getpgid(leader), signal.SIGINT)
-        out, _ = process.communicate(timeout=60)
-    assert process.returncode == 75, out[-1500:]
-    assert "rows are safe" in out.splitlines()[-1]
-    assert_gone(family)
-
-
-def test_sigterm_while_the_model_is_loaded_ends_at_once_with_75(settings: dict[str, object], tmp_path: Path) -> None:
-    with running(tmp_path / "log", {**settings, "OUTPUT_DIR": tmp_path / "early"}) as job:
-        job.event("engine_starting")
-        job.until(lambda: next((pid for pid in descendants(job.process.pid) if "EngineCore" in command_of(pid)), None))
-        family = descendants(job.process.pid)
-        sent_at = time.monotonic()
-        job.process.send_signal(signal.SIGTERM)
-        outcome = job.end(30)
-        assert time.monotonic() - sent_at < 10
-    assert outcome.code == 75, outcome.last
-    assert outcome.last["message"].startswith(f"stopped by SIGTERM: 1 of {ROWS} rows are safe in ")  # the one that is too long
-    assert not outcome.of("engine_ready")
-    assert_gone(family)
-
-
-def test_engine_that_is_killed_ends_the_run_with_70_in_seconds(settings: dict[str, object], tmp_path: Path) -> None:
-    with start_job(**settings, OUTPUT_DIR=tmp_path / "dead") as process:
-        while journalled(tmp_path / "dead") < 2:
-            assert process.poll() is None
-            time.sleep(0.02)
-        family = descendants(process.pid)
-        cores = [pid for pid in family if "EngineCore" in command_of(pid)]
-        killed_at = time.monotonic()
-        for pid in cores:
-            os.kill(pid, signal.SIGKILL)
-        out, _ = process.communicate(timeout=60)
-    assert cores
-    assert process.returncode == 70, out[-1500:]
-    assert time.monotonic() - killed_at < 15
-    assert "vLLM died" in out.splitlines()[-1]
-    assert_gone(family)
+def test_no_temporary_file_is_left(endings: dict[str, Ending], temporary: Path) -> None:
+    assert len(endings) == len(WAYS)
+    assert left_over(temporary) == []
