@@ -4,9 +4,10 @@ import json
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from job.errors import OutputError
 
@@ -37,10 +38,34 @@ def check_writable(folder: Path) -> None:
             file.flush()
 
 
+def check_no_links(top: Path, paths: Iterable[Path]) -> None:
+    """Be sure that what is written to `paths`, which lie below `top`, stays there. `top` itself may be a link.
+
+    Raises: OutputError where one of them, or a folder between, is a link.
+    """
+    for path in paths:
+        for part in (path, *path.parents):
+            if part == top:
+                break
+            if part.is_symlink():
+                raise OutputError(
+                    f"{part} is a link, and below OUTPUT_DIR the job writes to files and folders of its own only: "
+                    f"find out who put it there, remove it, and run the same command again."
+                )
+
+
+def open_new(path: Path) -> IO[bytes]:
+    """An empty file, to be written. What has its name is removed and not followed: it may lead to a file elsewhere."""
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb")
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a small text file; a reader sees the old one or the new one, never a part."""
+    content = text.encode()
     half_made = path.with_name(f"{path.name}.tmp")
-    half_made.write_text(text, encoding="utf-8")
+    with open_new(half_made) as file:
+        file.write(content)
     move_whole(half_made, path)
 
 

@@ -22,6 +22,7 @@ from job.identity import Identity
 from job.records import Completion, ResultRow
 from job.run_lock import RunLock
 
+JOURNAL = "journal.sqlite"
 GATHER_SECONDS = 0.1  # how long a group gathers: a row is on disk after at most this and two syncs
 _QUEUE_ROWS = 4096
 # Rows written by one statement. SQLite gives the interpreter lock away at each, and an engine loop that never rests takes 5 ms
@@ -73,7 +74,7 @@ class Journal:
         Raises: RunLockedError naming the process that holds the lock; OutputError where the folder cannot be written or the
         journal is damaged or not this run's.
         """
-        self.path = folder / "journal.sqlite"
+        self.path = folder / JOURNAL
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = lock or RunLock(folder)

@@ -14,17 +14,18 @@ from typing import Any, TextIO
 import structlog
 
 from job import card, estimate, generation, hub, manifest, prompts, publication, results
-from job.disk import check_writable, disk_errors, json_text, write_whole
+from job.disk import check_no_links, check_writable, disk_errors, json_text, write_whole
 from job.engine import choose_backend
 from job.errors import EngineError, FailedRowsError, StoppedError
 from job.estimate import Estimate
-from job.journal import Journal, Positions
+from job.journal import JOURNAL, Journal, Positions
 from job.layout import CARD, MANIFEST, config_of, data_path
 from job.lengths import Lengths
 from job.plan import ChooseBackend, Plan, make_plan
 from job.progress import Progress
 from job.protocols import Hub, InterruptingStop, Stop
 from job.records import Prompt, ResultRow, Row, RunSummary, Tally
+from job.run_lock import LOCK, NOTE
 from job.settings import HubSettings, Settings
 from job.shutdown import Interrupted
 from job.spool import Spool
@@ -143,7 +144,16 @@ def _planned(settings: Settings, effects: Effects, account: _Account) -> tuple[H
 
 
 def _journal(plan: Plan) -> Journal:
-    return Journal(plan.folder / f"shard-{SHARD:05d}-of-{SHARDS:05d}", plan.identity)
+    folder = plan.folder / f"shard-{SHARD:05d}-of-{SHARDS:05d}"
+    data = (plan.folder / _data_path(plan)).parent
+    with disk_errors(folder):  # all other files are made anew under another name and put in their places
+        check_no_links(plan.top, [*(folder / name for name in (LOCK, NOTE, JOURNAL)), plan.folder / ENGINE_FACTS, data])
+    return Journal(folder, plan.identity)
+
+
+def _data_path(plan: Plan) -> str:
+    data = plan.settings.data
+    return data_path(config_of(data.dataset_config), data.dataset_split, SHARD, SHARDS)
 
 
 def _done(plan: Plan, journal: Journal) -> Positions:
@@ -283,15 +293,15 @@ def _results(plan: Plan, journal: Journal, stop: InterruptingStop, account: _Acc
 
 def _write_results(plan: Plan, journal: Journal, account: _Account) -> Mapping[str, Any]:
     """Write the results folder, unless it is there already, unharmed. Its manifest."""
-    folder, rows, data = plan.folder, plan.rows, plan.settings.data
-    if not account.generated and (found := results.read_finished(folder, rows.rows)):
+    folder, path, rows = plan.folder, _data_path(plan), plan.rows
+    if not account.generated and (found := results.read_finished(folder, path, rows.rows)):
         return found
     journal.check_held()
     with disk_errors(folder):
         with account.phase("results"):
             written = results.write_data(
                 folder,
-                data_path(config_of(data.dataset_config), data.dataset_split, SHARD, SHARDS),
+                path,
                 publication.result_schema(plan),
                 rows.tables(publication.kept_columns(plan)),
                 journal.rows(rows.rows),

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import structlog
 
-from job import dataset, prompts, results
+from job import dataset, prompts, results, values
 from job.errors import Problem, SettingsError
 from job.identity import Identity, describe
 from job.local_files import LocalFiles, check_folder, local_source
 from job.protocols import Backend, Hub, ModelFiles
 from job.records import Kind, Source
-from job.references import is_local, run_name
+from job.references import base_name, is_local, run_name
 from job.settings import Settings
 
 ChooseBackend = Callable[[Settings, ModelFiles, ModelFiles | None], Backend]
@@ -28,7 +28,8 @@ log = structlog.get_logger()
 class Plan:
     """What is to be done: which rows, by which model, in which words, and where the answers go.
 
-    name: of the model with its adapter, in folders and repositories; repo_id: None where nothing is published.
+    name: of the model with its adapter, in folders and repositories; repo_id: None where nothing is published; top: the folder
+    of all results, folder: this run's, below it.
     """
 
     settings: Settings
@@ -40,6 +41,7 @@ class Plan:
     rows: dataset.SourceRows
     template: prompts.Template
     identity: Identity
+    top: Path
     folder: Path
     repo_id: str | None
 
@@ -51,6 +53,7 @@ def make_plan(settings: Settings, hub: Hub, choose_backend: ChooseBackend) -> Pl
     Raises: a JobError that names the variable.
     """
     _check_paths(settings)
+    _check_names(settings)
     name = run_name(settings.model.model_id, settings.model.lora_id)
     repo_id = _repo_id(settings, name)
     if repo_id:
@@ -69,6 +72,7 @@ def make_plan(settings: Settings, hub: Hub, choose_backend: ChooseBackend) -> Pl
     backend = choose_backend(settings, model, adapter)
     _log_commits(model.source, adapter.source if adapter else None, data)
     identity = describe(settings, model.source, data, template.facts, backend.facts, adapter.source if adapter else None)
+    top = settings.output.output_dir.expanduser()
     return Plan(
         settings=settings,
         name=name,
@@ -79,7 +83,8 @@ def make_plan(settings: Settings, hub: Hub, choose_backend: ChooseBackend) -> Pl
         rows=rows,
         template=template,
         identity=identity,
-        folder=settings.output.output_dir.expanduser() / name / identity.short,
+        top=top,
+        folder=top / name / identity.short,
         repo_id=repo_id,
     )
 
@@ -98,6 +103,14 @@ def _check_paths(settings: Settings) -> None:
             check_folder(kind, reference)
 
 
+def _check_names(settings: Settings) -> None:
+    """The names of model and adapter become a folder's: it has to lie in OUTPUT_DIR."""
+    for variable, reference in (("MODEL_ID", settings.model.model_id), ("LORA_ID", settings.model.lora_id)):
+        if reference and not values.is_folder_name(base_name(reference)):
+            message = "its last part, which names the folder of the results, is no name for a folder: rename it"
+            raise SettingsError([Problem(variable, reference, message)])
+
+
 def _repo_id(settings: Settings, name: str) -> str | None:
     if not settings.hub.publishes:
         return None
@@ -109,7 +122,7 @@ def _repo_id(settings: Settings, name: str) -> str | None:
 
 
 def _files(settings: Settings, hub: Hub, kind: Kind, reference: str, revision: str) -> ModelFiles:
-    any_format = "load_format" in settings.engine.engine_args
+    any_format = kind == "model" and "load_format" in settings.engine.engine_args
     if settings.engine.engine == "echo":  # reads no files
         return LocalFiles(kind, Source(reference, "none", local=False), any_format)
     if is_local(reference):

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from job.disk import move_whole
+from job.disk import move_whole, open_new
 from job.errors import DatasetError, OutputError
 from job.identity import row_seed
 from job.layout import CARD, MANIFEST
@@ -73,7 +73,10 @@ def write_data(
     half_made = target.with_suffix(".tmp")
     count, position = _Counter(), 0
     try:
-        with pq.ParquetWriter(half_made, schema, compression="zstd", write_page_index=True) as writer:
+        with (
+            open_new(half_made) as content,
+            pq.ParquetWriter(content, schema, compression="zstd", write_page_index=True) as writer,
+        ):
             for table in source:
                 rows = [_expect(finished, position + offset) for offset in range(table.num_rows)]
                 position += table.num_rows
@@ -88,11 +91,17 @@ def write_data(
     return Written(file, count.tally())
 
 
-def read_finished(folder: Path, rows: int) -> dict[str, Any] | None:
-    """The manifest of results that are complete for this many rows and whose files are unharmed; None where they are not."""
+def read_finished(folder: Path, path: str, rows: int) -> dict[str, Any] | None:
+    """The manifest of results that are complete for this many rows and whose files are unharmed; None where they are not.
+
+    path: of the data. A link is not ours, nor is a manifest that names another file: either could publish one from elsewhere.
+    """
+    if any((folder / name).is_symlink() for name in (MANIFEST, CARD, path)):
+        return None
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        sound = all(sha256_of(folder / file["path"]) == file["sha256"] for file in manifest["files"])
+        (file,) = manifest["files"]
+        sound = file["path"] == path and file["sha256"] == sha256_of(folder / path)
         complete = manifest["counts"]["rows"] == rows and (folder / CARD).exists()
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -124,7 +124,8 @@ class RunLock:
 
         A POSIX lock: children do not inherit it, so an engine that outlives its parent does not hold the run.
         """
-        file = (self._folder / LOCK).open("a+", encoding="utf-8")
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.fdopen(os.open(self._folder / LOCK, flags, 0o666), "a+", encoding="utf-8")
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -28,6 +28,18 @@ def split_name(value: str) -> str:
     return value
 
 
+def config_name(value: str) -> str:
+    """The name of a configuration; its results lie in a folder of this name."""
+    if value.startswith(".") or not is_folder_name(value) or re.search(r'[<>:"\\|?*]', value):
+        raise ValueError("is not the name of a configuration")
+    return value
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether a folder of this name lies in the one that it is made in, and can be shown as it is."""
+    return name not in ("", ".", "..") and "/" not in name and name.isprintable()
+
+
 def access_token(value: object) -> object:
     """The token without the line end that it has when it comes from a file."""
     token = value.strip() if isinstance(value, str) else value

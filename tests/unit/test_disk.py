@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from job.disk import disk_errors, json_text, move_whole, write_whole
+from job.disk import check_no_links, disk_errors, json_text, move_whole, write_whole
 from job.errors import OutputError, RunLockedError
 
 HERE = Path("some/journal.sqlite")
@@ -84,3 +84,33 @@ def test_json_is_for_people_too() -> None:
     text = json_text({"a": {"é": None}})
     assert text == '{\n  "a": {\n    "é": null\n  }\n}\n'
     assert json.loads(text) == {"a": {"é": None}}
+
+
+def test_a_link_in_the_way_of_a_whole_file_is_not_followed(tmp_path: Path) -> None:
+    precious, target = tmp_path / "precious", tmp_path / "x.json"
+    precious.write_text("precious")
+    for link in (target, tmp_path / "x.json.tmp"):
+        link.symlink_to(precious)
+    write_whole(target, "new")
+    assert (precious.read_text(), target.read_text(), target.is_symlink()) == ("precious", "new", False)
+
+
+@pytest.mark.parametrize("link", ["a", "a/b", "a/b/file"])
+@pytest.mark.parametrize("dangling", [True, False])
+def test_a_link_on_the_way_is_an_output_error(tmp_path: Path, link: str, dangling: bool) -> None:
+    target = tmp_path / "elsewhere"
+    if not dangling:
+        target.mkdir()
+    top = tmp_path / "top"
+    (top / link).parent.mkdir(parents=True)
+    check_no_links(top, [top / "a" / "b" / "file"])
+    (top / link).symlink_to(target)
+    with pytest.raises(OutputError) as caught:
+        check_no_links(top, [top / "other", top / "a" / "b" / "file"])
+    assert str(caught.value).startswith(f"{top / link} is a link, and below OUTPUT_DIR")
+
+
+def test_the_folder_of_all_results_may_be_a_link_itself(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "results").symlink_to(tmp_path / "disk")
+    check_no_links(tmp_path / "results", [tmp_path / "results" / "a"])

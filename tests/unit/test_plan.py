@@ -8,11 +8,11 @@ from job.engine.echo import EchoBackend
 from job.errors import DatasetError, SettingsError
 from job.plan import Plan, make_plan
 from job.protocols import Backend, ModelFiles
-from job.records import Source
+from job.records import Kind, Source
 from job.references import content_digest
 from job.settings import Settings
 from tests.support import write_jsonl
-from tests.unit.builders import COMMIT, FakeHub, settings, template_file
+from tests.unit.builders import COMMIT, FakeFiles, FakeHub, settings, template_file
 
 
 class FakeBackend(EchoBackend):
@@ -101,6 +101,33 @@ def test_the_echo_engine_needs_no_model(three_rows: Path) -> None:
     assert plan.model == Source("any/name", "none", local=False)
     assert plan.folder.parent.name == "name"
     assert hub.asked == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "reference"),
+    [
+        *(("MODEL_ID", reference) for reference in ("org/..", "org/.", "/", "org/", "org/a\nb")),
+        *(("LORA_ID", reference) for reference in ("me/..", "me/\x1b[2J", "me/\u202ex")),
+    ],
+)
+def test_a_name_that_would_lead_out_of_the_output_folder_or_cannot_be_shown_is_refused(
+    three_rows: Path, variable: str, reference: str
+) -> None:
+    message = _refused(SettingsError, lambda: _plan(three_rows, **{"ENGINE": "echo", variable: reference}))
+    assert message.startswith(f"{variable}={reference!r}: its last part, which names the folder")
+
+
+def test_a_load_format_is_about_the_model_and_not_the_adapter(three_rows: Path) -> None:
+    class Noting(FakeHub):
+        asked_for: dict[Kind, bool] = {}
+
+        def files(self, kind: Kind, source: Source, *, any_format: bool) -> FakeFiles:
+            self.asked_for[kind] = any_format
+            return FakeFiles(source)
+
+    chosen = settings(DATASET_ID=three_rows, LORA_ID="me/lora", ENGINE_ARGS='{"load_format": "hf"}')
+    make_plan(chosen, Noting(), _backend)
+    assert Noting.asked_for == {"model": True, "adapter": False}
 
 
 def test_a_local_model_is_known_by_its_content(three_rows: Path, tmp_path: Path) -> None:

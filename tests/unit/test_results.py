@@ -138,27 +138,27 @@ def finished(tmp_path: Path) -> Path:
 
 
 def test_finished_results_are_found_with_their_tally(finished: Path) -> None:
-    manifest = read_finished(finished, 3)
+    manifest = read_finished(finished, PATH, 3)
     assert manifest is not None
     assert tally_of(manifest) == Tally(3, 1, {"error": 1, "stop": 2}, 9, 14)
 
 
 def test_finished_results_are_not_found_for_another_number_of_rows(finished: Path) -> None:
-    assert read_finished(finished, 2) is None
-    assert read_finished(finished, 4) is None
+    assert read_finished(finished, PATH, 2) is None
+    assert read_finished(finished, PATH, 4) is None
 
 
 def test_finished_results_are_not_found_where_the_parquet_was_altered(finished: Path) -> None:
     data = bytearray((finished / PATH).read_bytes())
     data[len(data) // 2] ^= 1
     (finished / PATH).write_bytes(data)
-    assert read_finished(finished, 3) is None
+    assert read_finished(finished, PATH, 3) is None
 
 
 @pytest.mark.parametrize("name", [PATH, CARD, MANIFEST])
 def test_finished_results_are_not_found_where_a_file_is_missing(finished: Path, name: str) -> None:
     (finished / name).unlink()
-    assert read_finished(finished, 3) is None
+    assert read_finished(finished, PATH, 3) is None
 
 
 @pytest.mark.parametrize(
@@ -166,9 +166,40 @@ def test_finished_results_are_not_found_where_a_file_is_missing(finished: Path, 
 )
 def test_finished_results_are_not_found_where_the_manifest_is_damaged(finished: Path, text: str) -> None:
     (finished / MANIFEST).write_text(text)
-    assert read_finished(finished, 3) is None
+    assert read_finished(finished, PATH, 3) is None
 
 
 def test_finished_results_are_not_found_where_the_manifest_is_not_text(finished: Path) -> None:
     (finished / MANIFEST).write_bytes(b"\xff\xfe")
-    assert read_finished(finished, 3) is None
+    assert read_finished(finished, PATH, 3) is None
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+def test_finished_results_are_not_found_where_the_manifest_names_a_file_elsewhere(finished: Path, absolute: bool) -> None:
+    """Whoever can write to the folder could else have any file published that the job can read."""
+    elsewhere = finished.parent / "secret"
+    elsewhere.write_text("a secret")
+    manifest = json.loads((finished / MANIFEST).read_text())
+    manifest["files"] = [{"path": str(elsewhere) if absolute else "../secret", "sha256": sha256_of(elsewhere)}]
+    (finished / MANIFEST).write_text(json.dumps(manifest))
+    assert read_finished(finished, PATH, 3) is None
+
+
+@pytest.mark.parametrize("name", [PATH, CARD, MANIFEST])
+def test_finished_results_are_not_found_where_a_file_is_a_link(finished: Path, name: str) -> None:
+    moved = (finished / name).rename(finished.parent / "moved")
+    (finished / name).symlink_to(moved)
+    assert (finished / name).is_file()
+    assert read_finished(finished, PATH, 3) is None
+
+
+def test_a_link_in_the_way_of_a_new_file_is_not_followed(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    (tmp_path / "data").mkdir()
+    (tmp_path / PATH).with_suffix(".tmp").symlink_to(precious)
+    (tmp_path / PATH).symlink_to(precious)
+    _write(tmp_path, [answered(0)], [1])
+    assert precious.read_text() == "precious"
+    assert not (tmp_path / PATH).is_symlink()
+    assert pq.read_table(tmp_path / PATH).num_rows == 1
