@@ -16,7 +16,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from job.errors import EngineError, Problem, SettingsError
-from job.local_files import CONFIGS
+from job.local_files import ADAPTER_WEIGHTS, CONFIGS
 from job.protocols import ModelFiles
 from job.references import base_name
 from job.settings import Settings
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from vllm.v1.engine.llm_engine import LLMEngine
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM 0.32 takes as max_lora_rank
-WEIGHTS = "adapter_model.safetensors"
 WORKER = f"{__name__}.AdapterWorker"
 
 # Initialisations that leave the model's own weights as they are; with others the adapter is meant for a changed model.
@@ -105,7 +104,7 @@ class Adapter:
     def fetch(self) -> None:
         """Get its weights, which are small beside the model's. Raises: SettingsError where they are damaged or not there."""
         if not any(".lora_" in name for name in self._tensors):
-            raise self._problem(f"its {WEIGHTS} holds no LoRA weights (*{_A})")
+            raise self._problem(f"its {ADAPTER_WEIGHTS} holds no LoRA weights (*{_A})")
 
     def check_shapes(self, model: Path) -> None:
         """Compare its weights with those of the model that have the same names. Raises: SettingsError where they do not fit."""
@@ -160,12 +159,10 @@ class Adapter:
         from safetensors import SafetensorError, safe_open
 
         try:
-            with safe_open(self._folder / WEIGHTS, framework="numpy") as tensors:
+            with safe_open(self._folder / ADAPTER_WEIGHTS, framework="numpy") as tensors:
                 return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118 (no mapping)
-        except FileNotFoundError as error:
-            raise self._problem(f"it has no {WEIGHTS}: save it again with PEFT's save_pretrained") from error
         except (OSError, SafetensorError) as error:
-            raise self._problem(f"its {WEIGHTS} is damaged: {error}. Fetch it again") from error
+            raise self._problem(f"its {ADAPTER_WEIGHTS} is damaged: {error}. Fetch it again") from error
 
     def _problem(self, message: str) -> SettingsError:
         return SettingsError([Problem("LORA_ID", self._name, message)])

@@ -13,6 +13,9 @@ from job.errors import Problem, SettingsError
 # Llama 3.1 template prints by itself.
 FIXED_DATE = datetime(2024, 7, 26)  # noqa: DTZ001 (templates print the date alone)
 
+UNTRUSTED = "comes with Python code of its own, which is not run: read that code, then set TRUST_REMOTE_CODE=true"
+_RENDER_ERRORS = (jinja2.TemplateError, ArithmeticError, MemoryError, RecursionError)  # an endless or greedy template's too
+
 
 class ModelTokenizer:
     """A transformers tokenizer behind the protocol of job.prompts."""
@@ -42,8 +45,8 @@ class ModelTokenizer:
                 date_string=FIXED_DATE.strftime("%d %b %Y"),
                 strftime_now=FIXED_DATE.strftime,
             )
-        except (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError) as error:
-            raise ValueError(f"the chat template refuses the messages: {error}") from error
+        except (*_RENDER_ERRORS, AttributeError, LookupError, TypeError) as error:
+            raise ValueError(f"the chat template refuses the messages: {str(error) or type(error).__name__}") from error
         return text
 
 
@@ -57,6 +60,8 @@ def load_tokenizer(model_id: str, folder: Path, trust_remote_code: bool) -> Mode
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        if not trust_remote_code and "trust_remote_code" in str(error):
+            raise SettingsError([Problem("MODEL_ID", model_id, UNTRUSTED)]) from error
         reason = " ".join(str(error).split())[:500]
         message = (
             f"its tokenizer cannot be loaded: {reason} Check that tokenizer.json and tokenizer_config.json are there, whole."

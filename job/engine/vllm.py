@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from job.engine.adapter import Adapter
 from job.engine.postmortem import Watch
-from job.engine.tokenizer import ModelTokenizer, load_tokenizer
+from job.engine.tokenizer import UNTRUSTED, ModelTokenizer, load_tokenizer
 from job.errors import EngineError, Problem, SettingsError
 from job.protocols import ModelFiles
 from job.records import Completion, Request
@@ -84,27 +84,31 @@ class VllmBackend:
         from vllm.platforms import current_platform
         from vllm.usage.usage_lib import UsageContext
 
-        engine = self._settings.engine
-        adapter_args = self._adapter.engine_args() if self._adapter else {}
         try:
-            config = EngineArgs(
-                model=str(folder),
-                trust_remote_code=self._settings.model.trust_remote_code,
-                max_model_len=engine.max_model_len,
-                dtype=engine.dtype,
-                quantization=engine.quantization,
-                tensor_parallel_size=engine.tensor_parallel_size,
-                gpu_memory_utilization=engine.gpu_memory_utilization,
-                kv_cache_memory_bytes=engine.kv_cache_memory_bytes,
-                enforce_eager=engine.enforce_eager or current_platform.is_cpu(),
-                disable_log_stats=True,
-                **({"use_tqdm_on_load": False} | _platform_args(current_platform.is_cpu()) | adapter_args | engine.engine_args),
-            ).create_engine_config(UsageContext.LLM_CLASS)  # batches for offline use: without it, at most 128 rows at once
+            arguments = EngineArgs(**self._engine_args(folder, on_cpu=current_platform.is_cpu()))
+            config = arguments.create_engine_config(UsageContext.LLM_CLASS)  # for offline use: else at most 128 rows at once
         except Exception as error:
             raise SettingsError([_named(error, self._settings)]) from error
         if self._adapter:
             self._adapter.check_dtype(_dtype(config), on_cpu=current_platform.is_cpu())
         return config
+
+    def _engine_args(self, folder: Path, *, on_cpu: bool) -> dict[str, Any]:
+        engine = self._settings.engine
+        changeable = {"load_format": _load_format(folder), "use_tqdm_on_load": False, "disable_log_stats": True}
+        adapter_args = self._adapter.engine_args() if self._adapter else {}
+        return {
+            **(changeable | _platform_args(on_cpu) | adapter_args | engine.engine_args),
+            "model": str(folder),
+            "trust_remote_code": self._settings.model.trust_remote_code,
+            "max_model_len": engine.max_model_len,
+            "dtype": engine.dtype,
+            "quantization": engine.quantization,
+            "tensor_parallel_size": engine.tensor_parallel_size,
+            "gpu_memory_utilization": engine.gpu_memory_utilization,
+            "kv_cache_memory_bytes": engine.kv_cache_memory_bytes,
+            "enforce_eager": engine.enforce_eager or on_cpu,
+        }
 
     def _sampling(self) -> dict[str, Any]:
         """What all requests have in common; each adds its own seed."""
@@ -203,6 +207,11 @@ class VllmEngine:
         return EngineError(f"vLLM died: {self._watch.explain(error, codes)}")
 
 
+def _load_format(folder: Path) -> str:
+    """What vLLM's own `auto` chooses where there are safetensors. Where it finds none, it would go on to pickle."""
+    return "mistral" if any(folder.glob("consolidated*.safetensors")) else "safetensors"
+
+
 def _platform_args(on_cpu: bool) -> dict[str, Any]:
     """A seeded request whose prompt is cut in two kills vLLM 0.32 on a CPU: "CPU Generator does not use offset"."""
     return {"enable_chunked_prefill": False} if on_cpu else {}
@@ -251,6 +260,8 @@ def _named(error: Exception, settings: Settings) -> Problem:
     for variable, value in (("MAX_MODEL_LEN", settings.engine.max_model_len), ("QUANTIZATION", settings.engine.quantization)):
         if variable.lower() in message.lower():
             return Problem(variable, str(value), f"does not fit the model: {message}")
+    if not settings.model.trust_remote_code and "trust_remote_code" in message:
+        return Problem("MODEL_ID", settings.model.model_id, UNTRUSTED)
     named = any(re.search(rf"\b{re.escape(name)}\b", message) for name in settings.engine.engine_args)
     if named or isinstance(error, TypeError):
         return Problem("ENGINE_ARGS", str(settings.engine.engine_args), f"vLLM does not take it: {message}")

@@ -17,7 +17,7 @@ from job.errors import JobError, OutputError, Problem, SettingsError
 from job.hub.cache import cache_errors, check_content
 from job.hub.retry import Patience, causes
 from job.hub_refusals import gated, missing
-from job.local_files import CONFIGS, VARIABLES
+from job.local_files import CONFIGS, NO_WEIGHTS, VARIABLES, has_safe_weights
 from job.records import Kind, Source
 
 # Weights in forms that the engine does not read unless it is told to.
@@ -64,8 +64,8 @@ class HubFiles:
         names = [file.name for file in files]
         if CONFIGS[self._kind] not in names:
             raise self._problem(f"has no {CONFIGS[self._kind]} at {self.source.commit}, which every {self._kind} has")
-        if not self._any_format and not any(name.endswith(".safetensors") for name in names):
-            raise self._problem("has no weights (*.safetensors); for another format, name its load_format in ENGINE_ARGS")
+        if not self._any_format and not has_safe_weights(self._kind, names):
+            raise self._problem(f"has {NO_WEIGHTS[self._kind]}")
         needed = sum(file.size for file in files if file.missing)
         self._check_room(needed)
         log.info("files_checked", repo_id=self.source.name, files=len(files), bytes_to_download=needed)

@@ -283,7 +283,13 @@ def test_a_commit_that_is_not_there_is_named(hub: HubServer, model: Repository, 
     [
         ("model", SHARDS, "MODEL_ID='ana/m': has no config.json at {commit}, which every model has"),
         ("adapter", SMALL | SHARDS, "LORA_ID='ana/m': has no adapter_config.json at {commit}, which every adapter has"),
-        ("model", SMALL | {"pytorch_model.bin": "x"}, "MODEL_ID='ana/m': has no weights (*.safetensors); for another format"),
+        ("model", SMALL | {"pytorch_model.bin": "x"}, "MODEL_ID='ana/m': has no weights (*.safetensors). Those in"),
+        ("model", SMALL | {"heads/model.safetensors": "x", "model.pth": "x"}, "MODEL_ID='ana/m': has no weights (*.safeten"),
+        (
+            "adapter",
+            {"adapter_config.json": "{}", "adapter_model.bin": "x", "other.safetensors": "x"},
+            "LORA_ID='ana/m': has no adapter_model.safetensors. Weights in adapter_model.bin can run code",
+        ),
     ],
 )
 def test_a_repository_that_is_no_model_is_refused(

@@ -415,7 +415,12 @@ MODELS = [
         ["MODEL_ID=", "no such folder"],
     ),
     Case("model without config.json", 78, model(), ["MODEL_ID=", "the folder has no config.json"]),
-    Case("model without weights", 78, model(config_json=LLAMA), ["MODEL_ID=", "no weights (*.safetensors)", "ENGINE_ARGS"]),
+    Case(
+        "model without weights",
+        78,
+        model(config_json=LLAMA),
+        ["MODEL_ID=", "no weights (*.safetensors)", "convert them", "ENGINE_ARGS"],
+    ),
     Case(
         "model without tokenizer",
         78,

@@ -10,6 +10,34 @@ from job.settings import Settings
 
 COMMIT = "a" * 40
 T = TypeVar("T")
+# Ways out of a Jinja sandbox, of which some worked once: to Python's objects, to other files, to all memory.
+SANDBOX_ESCAPES = (
+    "{{ ''.__class__ }}",
+    "{{ ''['__class__'] }}",
+    "{{ ''|attr('__class__') }}",
+    "{{ ''|attr('__cl' ~ 'ass__') }}",
+    "{{ ['']|sum(attribute='__class__') }}",
+    "{{ ['']|selectattr('__class__')|list }}",
+    "{{ '{0.__class__}'.format(1) }}",
+    "{{ '{0.__class__}'|attr('format')(1) }}",
+    "{% set f = '{0.__class__}'.format %}{{ f(1) }}",
+    "{{ '{x.__class__}'.format_map({'x': 1}) }}",
+    "{{ namespace.__init__ }}",
+    "{{ namespace()['__class__'] }}",
+    "{{ cycler.__init__.__globals__ }}",
+    "{{ joiner().__init__ }}",
+    "{{ self.__init__ }}",
+    "{{ self._TemplateReference__context }}",
+    "{% macro f() %}{% endmacro %}{{ f._func.__globals__ }}",
+    "{{ {}.update({1: 2}) }}",
+    "{{ [1].append(2) }}",
+    "{{ [1]|attr('pop')() }}",
+    "{{ range(10 ** 6)|list }}",
+    "{% include '/etc/hostname' %}",
+    "{% import '/etc/hostname' as x %}",
+    "{% from '/etc/hostname' import x %}",
+    "{% extends '/etc/hostname' %}",
+)
 REQUIRED = {"MODEL_ID": "org/model", "DATASET_ID": "org/data"}
 
 

@@ -12,9 +12,10 @@ import structlog
 from safetensors.numpy import save_file
 
 from job.engine import choose_backend
-from job.engine.adapter import RANKS, WEIGHTS, WORKER, Adapter, AdapterWorker, _left_out
+from job.engine.adapter import RANKS, WORKER, Adapter, AdapterWorker, _left_out
 from job.engine.vllm import VllmBackend
 from job.errors import SettingsError
+from job.local_files import ADAPTER_WEIGHTS as WEIGHTS
 from job.local_files import LocalFiles
 from job.plan import make_plan
 from job.records import Source
@@ -199,11 +200,16 @@ def test_an_adapter_that_names_another_model_is_warned_of(
     assert events == ([{**event, "trained_on": trained_on, "model_id": model_id}] if warned else [])
 
 
-def test_weights_that_are_not_there_are_missed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["model.safetensors", "adapter_model.bin", "adapter_model.pt"])
+def test_weights_that_are_not_there_or_pickle_are_refused_at_once(tmp_path: Path, name: str) -> None:
+    """vLLM itself falls back to adapter_model.bin and .pt. A load_format is about the model and changes nothing."""
     adapter = adapter_in(tmp_path)
-    (tmp_path / "adapter" / WEIGHTS).rename(tmp_path / "adapter" / "model.safetensors")
-    with pytest.raises(SettingsError, match=r"it has no adapter_model\.safetensors: save it again with PEFT's save_pretrained"):
-        adapter.fetch()
+    (tmp_path / "adapter" / WEIGHTS).rename(tmp_path / "adapter" / name)
+    with pytest.raises(
+        SettingsError, match=r"has no adapter_model\.safetensors\..*save the adapter again with PEFT's"
+    ) as caught:
+        adapter.check(settings(ENGINE_ARGS='{"load_format": "hf"}'))
+    assert caught.value.problems[0].variable == "LORA_ID"
 
 
 def test_weights_that_are_cut_off_are_damaged(tmp_path: Path) -> None:

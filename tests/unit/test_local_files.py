@@ -37,7 +37,7 @@ def test_a_folder_with_config_and_weights_is_accepted(tmp_path: Path, kind: Kind
             "model",
             ("config.json", "a.bin"),
             False,
-            "no weights (*.safetensors); for another format, name its load_format",
+            "no weights (*.safetensors). Those in *.bin, *.pt or *.pth files can run code when they are read: convert them",
         ),
     ],
 )

@@ -5,12 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
+from jinja2.exceptions import SecurityError
 
 from job.errors import SettingsError
 from job.prompts import ALPACA, BATCH_ROWS, AlpacaTemplate, ChatTemplate, JinjaTemplate, open_template, prepare, with_bos
 from job.protocols import Tokenizer
 from job.records import Failure, Prompt, Row
-from tests.unit.builders import LetterTokenizer, settings, template_file
+from tests.unit.builders import SANDBOX_ESCAPES, LetterTokenizer, settings, template_file
 
 COLUMNS = ["instruction", "hint", "range"]
 ROW = {"instruction": "Say {hi}.", "hint": None, "range": "wide"}
@@ -119,6 +120,28 @@ def test_a_jinja_file_that_fails_on_a_row_is_an_error_of_the_row(tmp_path: Path,
     assert prompt.failure is not None
     assert prompt.failure.reason == "error"
     assert message in prompt.failure.message
+
+
+@pytest.mark.parametrize("source", SANDBOX_ESCAPES)
+def test_a_jinja_file_cannot_leave_its_sandbox(tmp_path: Path, source: str) -> None:
+    with pytest.raises(ValueError, match="the template failed: ") as caught:
+        _rendered(tmp_path, source)
+    assert isinstance(caught.value.__cause__, SecurityError | OverflowError | TypeError)
+
+
+@pytest.mark.parametrize("change", ["append('c')", "clear()", "insert(0, 'c')", "pop()", "extend(['c'])", "reverse()"])
+def test_a_jinja_file_cannot_change_what_the_next_row_sees(tmp_path: Path, change: str) -> None:
+    row = {"tags": ["a", "b"]}
+    template = JinjaTemplate(template_file(tmp_path, f"{{% set _ = tags.{change} %}}{{{{ tags }}}}"), ["tags"])
+    with pytest.raises(ValueError, match="of 'list' object is unsafe"):
+        template.render(row, LetterTokenizer())
+    assert row == {"tags": ["a", "b"]}
+
+
+def test_a_namespace_lasts_for_one_row(tmp_path: Path) -> None:
+    source = "{% set box = namespace(seen=0) %}{% for _ in [1, 2] %}{% set box.seen = box.seen + 1 %}{% endfor %}{{ box.seen }}"
+    template = JinjaTemplate(template_file(tmp_path, source), ["hint"])
+    assert [template.render(ROW, LetterTokenizer()) for _ in range(2)] == ["2", "2"]
 
 
 def test_open_template_chooses_by_name(tmp_path: Path) -> None:

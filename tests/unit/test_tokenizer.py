@@ -1,3 +1,6 @@
+import json
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +10,7 @@ from job.engine.tokenizer import ModelTokenizer, load_tokenizer
 from job.errors import SettingsError
 from job.prompts import ChatTemplate, prepare
 from job.records import Row
+from tests.unit.builders import SANDBOX_ESCAPES
 
 CHAT = (
     "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
@@ -81,6 +85,46 @@ def test_messages_that_the_template_refuses_are_an_error_of_the_row(with_bos: Mo
     (prompt,) = prepare([Row(0, {"q": "Hi."})], ChatTemplate("q", "Be brief."), with_bos, 1000)
     assert prompt.failure is not None
     assert "System role not supported" in prompt.failure.message
+
+
+def _renders(folder: Path, source: str) -> str:
+    """A chat in a chat template that came with a model."""
+    tokenizer = load_tokenizer("org/model", _made(folder, source, puts_bos=False), trust_remote_code=False)
+    return tokenizer.render_chat([{"role": "user", "content": "Hi."}])
+
+
+@pytest.mark.parametrize("source", SANDBOX_ESCAPES)
+def test_a_chat_template_cannot_leave_its_sandbox(tmp_path: Path, source: str) -> None:
+    """It is text of strangers. What is forbidden is refused, or printed as nothing."""
+    text = ""
+    with suppress(ValueError):
+        text = _renders(tmp_path, source)
+    assert re.fullmatch(r"[\s\[\]]*", text)
+
+
+@pytest.mark.parametrize("source", ["{{ 'a' * 10 ** 16 }}", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"])
+def test_a_chat_template_that_takes_all_there_is_is_an_error_of_the_row(tmp_path: Path, source: str) -> None:
+    with pytest.raises(ValueError, match=r"the chat template refuses the messages: (MemoryError|maximum recursion)"):
+        _renders(tmp_path, source)
+
+
+def test_code_that_comes_with_a_tokenizer_runs_only_where_it_is_trusted(tmp_path: Path) -> None:
+    mark = tmp_path / "it-ran"
+    folder = _made(tmp_path / "model", None, puts_bos=False)
+    facts = json.loads((folder / "tokenizer_config.json").read_text())
+    facts |= {"tokenizer_class": "Theirs", "auto_map": {"AutoTokenizer": [None, "theirs.Theirs"]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(facts))
+    (folder / "theirs.py").write_text(
+        "from pathlib import Path\n"
+        "from transformers import PreTrainedTokenizerFast\n"
+        f"Path({str(mark)!r}).touch()\n"
+        "class Theirs(PreTrainedTokenizerFast):\n    pass\n"
+    )
+    with pytest.raises(SettingsError, match="not run: read that code, then set TRUST_REMOTE_CODE=true"):
+        load_tokenizer("org/model", folder, trust_remote_code=False)
+    assert not mark.exists()
+    assert type(load_tokenizer("org/model", folder, trust_remote_code=True)._tokenizer).__name__ == "Theirs"
+    assert mark.exists()
 
 
 def test_a_model_without_a_chat_template_is_a_settings_error(without_bos: ModelTokenizer) -> None:

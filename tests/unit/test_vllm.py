@@ -15,6 +15,37 @@ from job.records import Completion, Source
 from tests.unit.builders import settings
 
 
+def _engine_args(folder: Path, *files: str, **variables: object) -> dict[str, Any]:
+    """What vLLM would be called with, for a model folder with these files."""
+    for name in files:
+        (folder / name).touch()
+    local = LocalFiles("model", Source(str(folder), "sha256:0", local=True), any_format=False)
+    return VllmBackend(settings(**variables), local)._engine_args(folder, on_cpu=True)
+
+
+@pytest.mark.parametrize(
+    ("files", "load_format"),
+    [
+        (["model.safetensors"], "safetensors"),
+        (["model.safetensors", "pytorch_model.bin"], "safetensors"),
+        (["model.safetensors", "consolidated.safetensors"], "mistral"),
+        (["consolidated-00001-of-00002.safetensors"], "mistral"),
+    ],
+)
+def test_vllm_is_not_left_to_fall_back_to_pickle(tmp_path: Path, files: list[str], load_format: str) -> None:
+    """It is told what its own `auto` chooses where there are safetensors."""
+    assert _engine_args(tmp_path, *files)["load_format"] == load_format
+
+
+def test_another_format_is_taken_where_it_is_asked_for(tmp_path: Path) -> None:
+    assert _engine_args(tmp_path, ENGINE_ARGS='{"load_format": "hf"}')["load_format"] == "hf"
+
+
+def test_no_code_of_the_model_is_trusted_unless_that_is_said(tmp_path: Path) -> None:
+    assert _engine_args(tmp_path)["trust_remote_code"] is False
+    assert _engine_args(tmp_path, TRUST_REMOTE_CODE="true")["trust_remote_code"] is True
+
+
 @dataclass
 class FakeAnswer:
     text: str
@@ -85,6 +116,10 @@ def test_vllm_is_chosen_by_default_and_its_files_are_not_looked_at_yet(tmp_path:
             "ENGINE_ARGS=\"{'x': 1, 'max_lora_rank': 9}\": vLLM does not take it: un",
         ),
         (RuntimeError("no such architecture"), "MODEL_ID='org/model': vLLM cannot run it with these settings: no such"),
+        (
+            ValueError("pass trust_remote_code=True"),
+            "MODEL_ID='org/model': comes with Python code of its own, which is not run",
+        ),
         (RuntimeError(""), "MODEL_ID='org/model': vLLM cannot run it with these settings: RuntimeError"),
     ],
 )
