@@ -38,7 +38,7 @@ Answers by finish_reason: {{ finish_reasons }}.
 Tokens: {{ counts.prompt_tokens }} in prompts, {{ counts.completion_tokens }} in answers.
 {%- if trust_remote_code %}
 
-The model's own Python code was run (TRUST_REMOTE_CODE).
+Python code that comes with the model, or that ENGINE_ARGS names, was allowed to run (TRUST_REMOTE_CODE).
 {%- endif %}
 
 ## Columns
@@ -96,8 +96,7 @@ def _section(manifest: Mapping[str, Any], load_from: str, manifest_path: str) ->
     facts = manifest["identity"]["facts"]
     config = config_of(facts["dataset_config"])
     adapter = manifest["adapter"]
-    # Markdown is no HTML: nothing is to be escaped.
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)  # noqa: S701 (Markdown)
     return environment.from_string(_SECTION).render(
         {name: facts[name] for name in _FACTS},
         name=f"{manifest['model']['name']} with {adapter['name']}" if adapter else manifest["model"]["name"],

@@ -15,11 +15,12 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from job import values
+from job import engine_args, values
 from job.errors import Problem, SettingsError
 
 # Read by the loop over models, so never a near-miss of a name of ours.
 OTHER_KNOWN_NAMES = ("MODEL_IDS",)
+UNSAFE_SWITCHES = ("VLLM_ALLOW_INSECURE_SERIALIZATION", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
 _PATHS = frozenset({"MODEL_ID", "LORA_ID", "DATASET_ID", "PROMPT_TEMPLATE", "OUTPUT_DIR"})
 
 
@@ -58,7 +59,8 @@ class ModelSettings(_Audience):
     )
     lora_revision: str = Field("main", description="Branch, tag or commit of an adapter on the Hub.")
     trust_remote_code: bool = Field(
-        default=False, description="Run Python code that comes with the model. Only for models whose code you have read."
+        default=False,
+        description="Run Python code that comes with the model, or that ENGINE_ARGS names. Only for code that you have read.",
     )
 
 
@@ -69,7 +71,9 @@ class DataSettings(_Audience):
         description="The instructions: a Hub id such as `mlabonne/llmtwin`, or a local .parquet, .jsonl, .json or .csv file, "
         "or a folder of them."
     )
-    dataset_config: str | None = Field(None, description="Configuration (subset) of the dataset, where it has several.")
+    dataset_config: Annotated[str, AfterValidator(values.config_name)] | None = Field(
+        None, description="Configuration (subset) of the dataset, where it has several."
+    )
     dataset_revision: str = Field("main", description="Branch, tag or commit of a dataset on the Hub.")
     dataset_split: Annotated[str, AfterValidator(values.split_name)] = Field(
         "test", description="Split to answer. A single local file is taken to be this split."
@@ -138,7 +142,9 @@ class EngineSettings(_Audience):
         description="Do not compile the model: starts sooner, runs slower. Always so on a CPU, whose compiled text is wrong.",
     )
     engine_args: Annotated[dict[str, Any], NoDecode, BeforeValidator(values.json_object)] = Field(
-        {}, description='More arguments for the engine, as a JSON object such as `{"max_num_seqs": 64}`.'
+        {},
+        description='More arguments for the engine, as a JSON object such as `{"max_num_seqs": 64}`. `load_format` in it asks '
+        "for weights in another form than safetensors.",
     )
 
 
@@ -232,7 +238,7 @@ class Settings:
 
         Raises: SettingsError with all problems at once.
         """
-        problems = list(_unreadable(environ))
+        problems = [*_unreadable(environ), *_unsafe(environ)]
         if problems:
             raise SettingsError(problems)
         parts: dict[str, Any] = {}
@@ -290,6 +296,14 @@ def _unreadable(environ: Mapping[str, str]) -> Iterator[Problem]:
             yield Problem(name, value, str(error))
 
 
+def _unsafe(environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Switches of libraries that would have them run code which they find in data."""
+    for name in UNSAFE_SWITCHES:
+        if environ.get(name, "").strip().lower() not in ("", "0", "false", "no", "n", "off"):
+            message = "lets whatever is read as pickle run code, and this job needs nothing of the kind: unset it"
+            yield Problem(name, environ[name], message)
+
+
 def _problems(audience: type[_Audience], environ: Mapping[str, str], error: ValidationError) -> Iterator[Problem]:
     for detail in error.errors(include_input=False, include_url=False):
         name = str(detail["loc"][0])
@@ -302,20 +316,6 @@ def _problems(audience: type[_Audience], environ: Mapping[str, str], error: Vali
             value = None if secret else environ[variable]
             message = re.sub(r"^(Value error, |Input )", "", detail["msg"])
             yield Problem(variable, value, f"{message}. {field.description}")
-
-
-# What a named variable sets, by the engine's own name for it: ENGINE_ARGS may not say it a second time.
-_NAMED_ENGINE_ARGS = {
-    "model": "MODEL_ID",
-    "tokenizer": "MODEL_ID",
-    "revision": "MODEL_REVISION",
-    "tokenizer_revision": "MODEL_REVISION",
-    "code_revision": "MODEL_REVISION",
-    "trust_remote_code": "TRUST_REMOTE_CODE",
-    "seed": "SEED",
-    "hf_token": "HF_TOKEN",
-    "enable_lora": "LORA_ID",
-} | {name: name.upper() for name in EngineSettings.model_fields if name not in ("engine", "engine_args")}
 
 
 def _contradictions(parts: Mapping[str, Any]) -> Iterator[Problem]:
@@ -332,7 +332,8 @@ def _contradictions(parts: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(
             "NUM_SAMPLES", str(sampling.num_samples), "gives the same answer each time with TEMPERATURE=0: raise that"
         )
-    for name, value in engine.engine_args.items() if engine else ():
-        if named := _NAMED_ENGINE_ARGS.get(name):
-            given = None if named == "HF_TOKEN" else json.dumps({name: value})
-            yield Problem("ENGINE_ARGS", given, f"{name} is set by {named}: use that variable")
+    model: ModelSettings | None = parts.get("model")
+    if engine and model:
+        for name, why in engine_args.refused(engine.engine_args, trust_remote_code=model.trust_remote_code):
+            given = None if name.replace("-", "_") == "hf_token" else json.dumps({name: engine.engine_args[name]})
+            yield Problem("ENGINE_ARGS", given, why)

@@ -88,7 +88,10 @@ def test_text_in_a_table_ends_no_cell_and_no_line() -> None:
 @pytest.mark.parametrize(
     ("variables", "sentence"),
     [
-        ({"TRUST_REMOTE_CODE": "true"}, "The model's own Python code was run (TRUST_REMOTE_CODE)."),
+        (
+            {"TRUST_REMOTE_CODE": "true"},
+            "Python code that comes with the model, or that ENGINE_ARGS names, was allowed to run (TRUST_REMOTE_CODE).",
+        ),
         ({"NUM_SAMPLES": "2"}, "are lists: one entry a sample."),
         ({"tally": Tally(3, 1, {"error": 1, "stop": 2}, 0, 0)}, "1 of them have no answer; `finish_reason` says why."),
     ],

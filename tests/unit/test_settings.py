@@ -241,9 +241,28 @@ def test_engine_args_that_repeat_a_variable_are_refused_with_its_name(argument: 
     assert f"'{{\"{argument}\": 1}}': {argument} is set by {variable}: use that variable" in found["ENGINE_ARGS"]
 
 
-def test_a_secret_is_in_no_problem() -> None:
-    found = problems(HF_TOKEN="my-secret", ENGINE_ARGS='{"hf_token": "my-secret"}', TEMPERATURE="hot")
-    assert found["ENGINE_ARGS"] == "ENGINE_ARGS: hf_token is set by HF_TOKEN: use that variable"
+@pytest.mark.parametrize("name", ["VLLM_ALLOW_INSECURE_SERIALIZATION", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"])
+def test_a_switch_that_lets_pickle_run_code_is_refused_where_it_is_on(name: str) -> None:
+    for value in ("1", "true", "yes"):
+        assert problems(**{name: value})[name].startswith(f"{name}='{value}': lets whatever is read as pickle run code")
+    for value in ("", "0", "false"):
+        assert settings(**{name: value}) == settings()
+
+
+@pytest.mark.parametrize("name", ["..", ".", ".hidden", "a/b", "../up", "/abs", "a\\b", "a:b", "a*", "a\nb", "a\x00b"])
+def test_a_configuration_whose_folder_would_lie_elsewhere_is_refused(name: str) -> None:
+    assert "is not the name of a configuration" in problems(DATASET_CONFIG=name)["DATASET_CONFIG"]
+
+
+@pytest.mark.parametrize("name", ["default", "en-US", "v1.2", "all languages", "ä", "data"])
+def test_other_configurations_are_taken(name: str) -> None:
+    assert settings(DATASET_CONFIG=name).data.dataset_config == name
+
+
+@pytest.mark.parametrize("name", ["hf_token", "hf-token"])
+def test_a_secret_is_in_no_problem(name: str) -> None:
+    found = problems(HF_TOKEN="my-secret", ENGINE_ARGS=f'{{"{name}": "my-secret"}}', TEMPERATURE="hot")
+    assert found["ENGINE_ARGS"].endswith("hf_token is set by HF_TOKEN: use that variable")
     assert "my-secret" not in str(found)
 
 
