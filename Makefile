@@ -55,6 +55,10 @@ races: .venv/.cpu .venv/.dev ## twenty times two jobs that publish into one repo
 document: .venv/.cpu ## write docs/configuration.md and .env.example from the settings
 	@$(BIN)/python scripts/document-settings
 
+.PHONY: audit
+audit: ## look up the pinned packages among the known vulnerabilities, on the internet
+	@scripts/audit
+
 .PHONY: lock
 lock: ## lock requirements/*.in anew
 	@scripts/lock

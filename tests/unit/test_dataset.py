@@ -1,4 +1,7 @@
+import io
 import os
+import pickle
+import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -288,3 +291,48 @@ def test_images_that_are_mere_paths_are_refused_and_those_that_are_there_are_kep
     assert opened(None, DROP_COLUMNS="image").rows == 1
     with pytest.raises(DatasetError, match=r"column image holds paths of files .* Leave it out with DROP_COLUMNS=image, or"):
         opened(None)
+
+
+class _Payload:
+    """Makes a file where it is read from pickle."""
+
+    def __init__(self, mark: Path) -> None:
+        self._mark = mark
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self._mark,)
+
+
+def _tar(content: bytes) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for suffix in ("pickle", "pyd", "pth"):
+            entry = tarfile.TarInfo(f"row.{suffix}")
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return made.getvalue()
+
+
+CARD = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: test\n    path: {}\n---\n"
+
+
+@pytest.mark.parametrize("name", ["test.pkl", "test.pickle", "test.pt", "test.npy", "test.tar", "loading.py"])
+@pytest.mark.parametrize("card", [False, True])
+def test_nothing_in_a_dataset_runs_code(tmp_path: Path, name: str, card: bool) -> None:
+    folder, mark = tmp_path / "loading", tmp_path / "it-ran"
+    folder.mkdir()
+    payload = pickle.dumps(_Payload(mark), protocol=2)
+    script = f"open({str(mark)!r}, 'w')".encode()
+    (folder / name).write_bytes({".py": script, ".tar": _tar(payload)}.get(Path(name).suffix, payload))
+    if card:
+        (folder / "README.md").write_text(CARD.format(name))
+    source = Source(str(folder), f"sha256:{content_digest(folder)}", local=True)
+    with pytest.raises(DatasetError, match=r"cannot be read: .*Mend it, or give another DATASET_ID"):
+        open_rows(settings(DATASET_ID=folder).data, source)
+    if name != "loading.py":
+        with pytest.raises(DatasetError, match="suffix; readable are"):
+            check_files(str(folder / name))
+    assert not mark.exists()
+    if name != "loading.py":
+        pickle.loads(payload)
+        assert mark.exists()
