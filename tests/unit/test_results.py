@@ -11,7 +11,7 @@ from job.identity import row_seed
 from job.layout import CARD, MANIFEST
 from job.records import Completion, ResultRow, Tally
 from job.references import sha256_of
-from job.results import Written, check_names, read_finished, result_columns, tally_of, write_data
+from job.results import GROUP_BYTES, Written, check_names, read_finished, result_columns, tally_of, write_data
 from tests.unit.builders import answered, failed
 
 METADATA: dict[bytes | str, bytes | str] = {"kept": "yes"}
@@ -102,6 +102,17 @@ def test_writing_twice_gives_identical_bytes(tmp_path: Path) -> None:
     one, two = (_write(tmp_path / name, rows, [20, 30]) for name in ("one", "two"))
     assert one == two
     assert (tmp_path / "one" / PATH).read_bytes() == (tmp_path / "two" / PATH).read_bytes()
+
+
+def test_row_groups_grow_with_what_they_hold_and_not_with_rows(tmp_path: Path) -> None:
+    """The writer keeps something of each group in memory until the end."""
+    _write(tmp_path, [answered(position) for position in range(3000)], [1000] * 3)
+    assert pq.ParquetFile(tmp_path / PATH).num_row_groups == 1
+    long = "a" * (GROUP_BYTES // 2)
+    _write(tmp_path, [answered(position, long) for position in range(5)], [1] * 5)
+    file = pq.ParquetFile(tmp_path / PATH)
+    assert [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)] == [2, 2, 1]
+    assert file.read()["answers"].to_pylist() == [long] * 5
 
 
 @pytest.mark.parametrize(("positions", "lacking"), [([0, 2], 1), ([0, 1], 2), ([1, 2], 0), ([], 0)])
