@@ -47,6 +47,10 @@ torture-vllm: setup .venv/.dev ## the same with the real engine, half a minute a
 soak: .venv/.cpu .venv/.dev ## twenty million rows: memory and handles do not grow
 	@$(BIN)/python -m tests.soak
 
+.PHONY: power
+power: .venv/.cpu .venv/.dev ## a hundred SIGKILLs and thousands of power cuts: what the log called safe is there
+	@$(BIN)/python -m tests.power --kills 100 --cuts 4000 --seed 1
+
 .PHONY: races
 races: .venv/.cpu .venv/.dev ## twenty times two jobs that publish into one repository at the same moment
 	@$(BIN)/python -m tests.races --races 20 --seed 1

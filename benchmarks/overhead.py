@@ -123,11 +123,11 @@ class Bench:
             with Journal(folder, self._plan.identity) as journal, Spool(folder) as spool:
                 spool.write(rows)
                 started = Clocks.read()
-                with Progress(len(rows), 0, None) as progress, journal.writer() as writer:
+                with Progress(len(rows), 0, 10, None) as progress, journal.writer() as writer:
 
                     def on_row(row: Any) -> None:
                         writer.append(row)
-                        progress.add(row)
+                        progress.add(row, writer.safe_rows)
 
                     answerable = (prompt for prompt in spool if not prompt.failure)
                     seed = self._plan.settings.sampling.seed

@@ -1,5 +1,6 @@
 """Writing to disk: files that appear whole or not at all, and errors that say what to do."""
 
+import errno
 import json
 import os
 import sqlite3
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import IO
 
 from job.errors import OutputError
+
+# What file systems say that do not know the sync of a folder, or are read-only.
+_NO_SYNC_OF_FOLDERS = frozenset({errno.EBADF, errno.EINVAL, errno.EOPNOTSUPP, errno.EROFS})
 
 
 @contextmanager
@@ -60,6 +64,43 @@ def open_new(path: Path) -> IO[bytes]:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb")
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, and put their names on the disk: without its name, all that is in a folder is lost.
+
+    Also the names of folders that are there already: whoever made them may have been killed before it came to that.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for parent in folder.resolve().parents:
+        sync_folder(parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names in a folder on the disk, as far as that can be done there."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:
+        return  # one far above, that may be passed through only
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC_OF_FOLDERS:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Put all that is in a folder on the disk.
+
+    A process that was killed may have left what can be read now and is gone after a power cut.
+    """
+    for path in (folder, *folder.rglob("*")):
+        if path.is_dir():
+            sync_folder(path)
+        elif path.is_file():
+            _sync_file(path)
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a small text file; a reader sees the old one or the new one, never a part."""
     content = text.encode()
@@ -70,10 +111,15 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def move_whole(half_made: Path, path: Path) -> None:
-    """Put a finished file in its place, its content on the disk first."""
-    with half_made.open("rb") as file:
-        os.fsync(file.fileno())
+    """Put a finished file in its place: its content on the disk first, its name after it."""
+    _sync_file(half_made)
     half_made.replace(path)
+    sync_folder(path.parent)
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def json_text(values: Mapping[str, object]) -> str:
@@ -86,5 +132,5 @@ def _sqlite_remedy(path: Path, error: sqlite3.Error) -> str:
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return f"{path}: the journal is damaged ({error}): move it away and run again."
     if code == sqlite3.SQLITE_FULL:
-        return f"{path}: the disk is full: make room and run the same command again; finished rows are kept."
+        return f"{path}: the disk is full: make room and run the same command again; rows in the journal are kept."
     return f"{path}: cannot be written: {error}. Check that OUTPUT_DIR is writable, then run the same command again."

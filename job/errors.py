@@ -23,6 +23,11 @@ class JobError(Exception):
 
     exit_code = 1
 
+    @property
+    def message(self) -> str:
+        """What to tell the operator: the error itself, and what was noted on it on its way up."""
+        return " ".join([str(self), *getattr(self, "__notes__", ())])
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from job.disk import disk_errors
+from job.disk import disk_errors, make_folder
 from job.errors import OutputError
 from job.identity import Identity
 from job.records import Completion, ResultRow
@@ -76,7 +76,7 @@ class Journal:
         """
         self.path = folder / JOURNAL
         with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             self._lock = lock or RunLock(folder)
             self._lock.take()
             try:

@@ -65,7 +65,7 @@ def main(environ: MutableMapping[str, str], stop: StopSignal, **effects: Any) ->
             "run_finished",
             exit_code=error.exit_code,
             error=type(error).__name__,
-            message=str(error),
+            message=error.message,
             seconds=_since(started),
         )
         return error.exit_code

@@ -14,9 +14,9 @@ from typing import Any, TextIO
 import structlog
 
 from job import card, estimate, generation, hub, manifest, prompts, publication, results
-from job.disk import check_no_links, check_writable, disk_errors, json_text, write_whole
+from job.disk import check_no_links, check_writable, disk_errors, json_text, sync_tree, write_whole
 from job.engine import choose_backend
-from job.errors import EngineError, FailedRowsError, StoppedError
+from job.errors import EngineError, FailedRowsError, JobError, StoppedError
 from job.estimate import Estimate
 from job.journal import JOURNAL, Journal, Positions
 from job.layout import CARD, MANIFEST, config_of, data_path
@@ -51,7 +51,7 @@ class Effects:
 
 @dataclass(slots=True)
 class _Account:
-    """What this process did: rows it generated, and seconds by phase."""
+    """What this process did: rows it generated and has on disk, and seconds by phase."""
 
     clock: Callable[[], float]
     generated: int = 0
@@ -159,6 +159,7 @@ def _data_path(plan: Plan) -> str:
 def _done(plan: Plan, journal: Journal) -> Positions:
     """The rows that have their answers already."""
     with disk_errors(plan.folder):
+        sync_tree(plan.folder)  # what is read from here on is taken for safe
         write_whole(plan.folder / "identity.json", plan.identity.as_json())
     done = journal.answered(plan.rows.rows)
     if done.count:
@@ -197,10 +198,11 @@ def _pending(plan: Plan, done: Positions) -> Iterator[Row]:
 
 
 def _stopped(plan: Plan, stop: Stop, rows_done: int) -> StoppedError:
-    return StoppedError(
-        f"stopped by {stop.signal}: {rows_done} of {plan.rows.rows} rows are safe in {plan.folder}. "
-        f"Run the same command again to go on."
-    )
+    return StoppedError(f"stopped by {stop.signal}: {_safe(plan, rows_done)} Run the same command again to go on.")
+
+
+def _safe(plan: Plan, rows: int) -> str:
+    return f"{rows} of {plan.rows.rows} rows are safe in {plan.folder}."
 
 
 def _check_unanswerable(plan: Plan, spool: Spool) -> None:
@@ -239,10 +241,11 @@ def _answer_spooled(plan: Plan, journal: Journal, spool: Spool, finished: int, e
     """Load the model and answer the spooled prompts. `finished` rows are done already."""
     try:
         complete = not effects.stop.signal and _generate(plan, journal, spool, finished, effects, account)
-    except EngineError:
-        if not effects.stop.signal:
+    except JobError as error:
+        if not (effects.stop.signal and isinstance(error, EngineError)):  # else the signal reached the engine too
+            error.add_note(_safe(plan, finished + account.generated))
             raise
-        complete = False  # the signal reached the engine too
+        complete = False
     if not complete:
         raise _stopped(plan, effects.stop, finished + account.generated)
 
@@ -255,30 +258,31 @@ def _generate(plan: Plan, journal: Journal, spool: Spool, finished: int, effects
             engine = plan.backend.open()
     except Interrupted:
         return False
-    # The journal's writer comes after the engine: a fork must copy neither its thread nor its connection.
-    with engine, Progress(plan.rows.rows, finished, effects.bar_on, effects.clock) as progress, journal.writer() as writer:
+    seconds = plan.settings.run.progress_seconds
+    with engine, Progress(plan.rows.rows, finished, seconds, effects.bar_on, effects.clock) as progress:
         with disk_errors(plan.folder):
             write_whole(plan.folder / ENGINE_FACTS, json_text(engine.facts))
         log.info("engine_ready", seconds=account.seconds["engine_start"], **engine.facts)
+        writer = journal.writer()  # after the engine: a fork must copy neither its thread nor its connection
 
         def on_row(row: ResultRow) -> None:
             writer.append(row)
-            progress.add(row)
-            account.generated += 1
+            progress.add(row, writer.safe_rows)
             for completion in row.completions:
                 if completion.error:
                     log.warning("row_failed", position=row.position, reason=completion.finish_reason, error=completion.error)
 
         sampling = plan.settings.sampling
         answerable = (prompt for prompt in spool if not prompt.failure)
+        complete = False
         try:
-            with account.phase("generation"):
+            with account.phase("generation"), writer, suppress(Interrupted):  # the engine gave no row until the grace was over
                 complete = generation.generate(
                     answerable, engine, seed=sampling.seed, num_samples=sampling.num_samples, stop=effects.stop, on_row=on_row
                 )
-        except Interrupted:  # the engine gave no row until the grace was over
-            complete = False
-        log.info("progress", **progress.event())
+        finally:
+            account.generated = writer.safe_rows
+            log.info("progress", **progress.event(writer.safe_rows))
     return complete
 
 

@@ -1,4 +1,4 @@
-"""How far the run is: a bar on a terminal, `progress` events every few seconds otherwise."""
+"""How far the run is: a bar on a terminal, `progress` events at a set interval otherwise."""
 
 import time
 from collections.abc import Callable
@@ -10,15 +10,18 @@ from tqdm import tqdm
 
 from job.records import ResultRow
 
-EVENT_SECONDS = 10.0
 log = structlog.get_logger()
 
 
 class Progress:
-    """Counts finished rows. `done` of `rows` were finished by earlier runs."""
+    """Counts finished rows."""
 
-    def __init__(self, rows: int, done: int, bar_on: TextIO | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, rows: int, done: int, seconds: float, bar_on: TextIO | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """done: how many of `rows` are in the journal from before; seconds: between two events, at least."""
         self._rows, self._earlier = rows, done
+        self._seconds = seconds
         self._clock = clock
         self._started = self._reported = clock()
         self._bar = tqdm(total=rows, initial=done, unit="row", file=bar_on, dynamic_ncols=True) if bar_on else None
@@ -32,23 +35,24 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def add(self, row: ResultRow) -> None:
-        """Count a row, and report where it is time to."""
+    def add(self, row: ResultRow, safe: int) -> None:
+        """Count a row, and report where it is time to. safe: how many of the rows that were added are on disk."""
         self.finished += 1
         self.tokens += sum(completion.tokens for completion in row.completions)
         if self._bar is not None:
             self._bar.update()
             self._bar.set_postfix_str(f"{self._tokens_per_second():.0f} tok/s", refresh=False)
-        elif self._clock() - self._reported >= EVENT_SECONDS:
+        elif self._clock() - self._reported >= self._seconds:
             self._reported = self._clock()
-            log.info("progress", **self.event())
+            log.info("progress", **self.event(safe))
 
-    def event(self) -> dict[str, int | float | None]:
+    def event(self, safe: int) -> dict[str, int | float | None]:
         """Rows, tokens, tokens per second, and the estimated seconds to the end, None before there is a row to go by."""
         left = self._rows - self._earlier - self.finished
         rows_per_second = self.finished / max(self._clock() - self._started, 1e-9)
         return {
             "rows_done": self._earlier + self.finished,
+            "rows_safe": self._earlier + safe,
             "rows": self._rows,
             "tokens": self.tokens,
             "tokens_per_second": round(self._tokens_per_second(), 1),

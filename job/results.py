@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from job.disk import move_whole, open_new
+from job.disk import make_folder, move_whole, open_new
 from job.errors import DatasetError, OutputError
 from job.identity import row_seed
 from job.layout import CARD, MANIFEST
@@ -74,7 +74,7 @@ def write_data(
     group is made of whole source tables, so the same rows always make the same bytes.
     """
     target = folder / path
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     half_made = target.with_suffix(".tmp")
     count = _Counter()
     try:

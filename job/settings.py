@@ -211,6 +211,9 @@ class RunSettings(_Audience):
     shutdown_grace_seconds: float = Field(
         20, ge=0, description="After SIGTERM or SIGINT, how long rows that are being answered may still finish, in seconds."
     )
+    progress_seconds: float = Field(
+        10, ge=0, description="Time between two `progress` events, in seconds; 0: one for each finished row."
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`json`: one object a line; `console`: for people; `auto`: console on a terminal, else json."
     )

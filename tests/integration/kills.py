@@ -13,7 +13,7 @@ In a counted chain the engine keeps a ledger (see ledger.py), so it is known whi
 After SIGTERM and SIGINT no finished row is missing, and the exit code is 75; on a full disk it is 73, and 75 for a twin.
 Without a ledger only the journal and the last process's own count can be held against each other.
 
-SIGKILL takes a process from the machine, not the machine itself: whether rows survive a power cut (fsync) is not seen here.
+SIGKILL takes a process from the machine, not the machine itself: what a power cut leaves (fsync) is seen in power_cuts.py.
 """
 
 import json

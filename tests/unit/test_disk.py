@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from job.disk import check_no_links, disk_errors, json_text, move_whole, write_whole
+from job.disk import check_no_links, disk_errors, json_text, move_whole, sync_folder, write_whole
 from job.errors import OutputError, RunLockedError
 
 HERE = Path("some/journal.sqlite")
@@ -32,7 +32,7 @@ def test_a_full_disk_under_a_database_is_said_so() -> None:
         with pytest.raises(OutputError) as caught, disk_errors(HERE):
             connection.execute("INSERT INTO t VALUES (?)", ("x" * 100_000,))
     assert str(caught.value) == (
-        "some/journal.sqlite: the disk is full: make room and run the same command again; finished rows are kept."
+        "some/journal.sqlite: the disk is full: make room and run the same command again; rows in the journal are kept."
     )
 
 
@@ -78,6 +78,12 @@ def test_a_finished_file_is_moved_into_its_place(tmp_path: Path) -> None:
     move_whole(tmp_path / "half", tmp_path / "whole")
     assert (tmp_path / "whole").read_text() == "new"
     assert not (tmp_path / "half").exists()
+
+
+def test_a_folder_that_knows_no_sync_is_left_alone() -> None:
+    sync_folder(Path("/proc"))
+    with pytest.raises(FileNotFoundError):
+        sync_folder(Path("/proc/none"))
 
 
 def test_json_is_for_people_too() -> None:

@@ -27,6 +27,14 @@ def test_the_tree_in_the_docstring_is_the_real_one() -> None:
     assert {name: int(code) for name, code in drawn} == CODES
 
 
+def test_what_was_noted_on_an_error_is_told_too() -> None:
+    error = JobError("it broke.")
+    assert error.message == "it broke."
+    error.add_note("2 rows are safe.")
+    error.add_note("Try again.")
+    assert error.message == "it broke. 2 rows are safe. Try again."
+
+
 @pytest.mark.parametrize(
     ("problem", "text"),
     [

@@ -1,5 +1,6 @@
 import io
 
+import pytest
 from structlog.testing import capture_logs
 
 from job.progress import Progress
@@ -22,12 +23,13 @@ def _row(tokens: int) -> ResultRow:
 
 def test_the_event_counts_rows_and_tokens() -> None:
     clock = FakeClock()
-    with Progress(100, 40, None, clock) as progress:
+    with Progress(100, 40, 10, None, clock) as progress:
         for _ in range(20):
-            progress.add(_row(tokens=10))
+            progress.add(_row(tokens=10), safe=0)
         clock.now += 8
-        assert progress.event() == {
+        assert progress.event(safe=13) == {
             "rows_done": 60,
+            "rows_safe": 53,
             "rows": 100,
             "tokens": 400,
             "tokens_per_second": 50.0,
@@ -37,34 +39,37 @@ def test_the_event_counts_rows_and_tokens() -> None:
 
 
 def test_the_event_before_the_first_row_divides_by_nothing() -> None:
-    with Progress(10, 0, None, FakeClock()) as progress:
-        assert progress.event() == {"rows_done": 0, "rows": 10, "tokens": 0, "tokens_per_second": 0.0, "eta_seconds": None}
+    with Progress(10, 0, 10, None, FakeClock()) as progress:
+        event = progress.event(safe=0)
+    assert event == {"rows_done": 0, "rows_safe": 0, "rows": 10, "tokens": 0, "tokens_per_second": 0.0, "eta_seconds": None}
 
 
 def test_the_estimate_is_zero_at_the_end() -> None:
     clock = FakeClock()
-    with Progress(3, 2, None, clock) as progress:
+    with Progress(3, 2, 10, None, clock) as progress:
         clock.now += 5
-        progress.add(answered(2))
-        assert progress.event()["eta_seconds"] == 0.0
+        progress.add(answered(2), safe=1)
+        assert progress.event(safe=1)["eta_seconds"] == 0.0
 
 
-def test_an_event_is_logged_every_ten_seconds() -> None:
+@pytest.mark.parametrize(("seconds", "reported"), [(10, [20, 40]), (24, [48]), (0, list(range(1, 51)))])
+def test_an_event_is_logged_at_the_set_interval(seconds: float, reported: list[int]) -> None:
     clock = FakeClock()
-    with capture_logs() as logs, Progress(100, 0, None, clock) as progress:
-        for _ in range(50):
+    with capture_logs() as logs, Progress(100, 0, seconds, None, clock) as progress:
+        for row in range(50):
             clock.now += 0.5
-            progress.add(answered(0))
-    assert [line["event"] for line in logs] == ["progress", "progress"]
-    assert [line["rows_done"] for line in logs] == [20, 40]
+            progress.add(answered(0), safe=row // 2)
+    assert {line["event"] for line in logs} == {"progress"}
+    assert [line["rows_done"] for line in logs] == reported
+    assert [line["rows_safe"] for line in logs] == [(rows - 1) // 2 for rows in reported]
 
 
 def test_a_bar_takes_the_place_of_events() -> None:
     clock, screen = FakeClock(), io.StringIO()
-    with capture_logs() as logs, Progress(4, 1, screen, clock) as progress:
+    with capture_logs() as logs, Progress(4, 1, 10, screen, clock) as progress:
         for _ in range(3):
             clock.now += 20
-            progress.add(answered(0))
+            progress.add(answered(0), safe=0)
     assert logs == []
     assert "1/4" in screen.getvalue()
     assert "4/4" in screen.getvalue()
