@@ -43,10 +43,10 @@ exec "$@"
 """
 
 
-def settings(folder: Path, **more: object) -> dict[str, object]:
+def settings(folder: Path, *, delay: float = 0.3) -> dict[str, object]:
     data = write_jsonl(folder / "rows.jsonl", [{"instruction": f"Count to {number}."} for number in range(ROWS)])
-    switches = json.dumps({"delay_seconds": 0.3, "window": 16})
-    return {**ECHO, "DATASET_ID": data, "ENGINE_ARGS": switches, "OUTPUT_DIR": folder / "results", **more}
+    switches = json.dumps({"delay_seconds": delay, "window": 16})
+    return {**ECHO, "DATASET_ID": data, "ENGINE_ARGS": switches, "OUTPUT_DIR": folder / "results"}
 
 
 def on_another_machine(folder: Path, shard: Path) -> Sequence[str]:
@@ -66,7 +66,7 @@ def at_work(job: RunningJob, output: Path, rows: int) -> Path:
 
 
 def test_a_twin_on_another_machine_is_turned_away_by_a_sign_of_life(tmp_path: Path, output: Path) -> None:
-    run = settings(tmp_path)
+    run = settings(tmp_path, delay=0.8)  # longer than until the next beat
     with running(tmp_path / "log", run) as first:
         shard = at_work(first, output, 5)
         with running(tmp_path / "log-b", run, on_another_machine(tmp_path, shard)) as second:
