@@ -89,16 +89,10 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sync_tree(folder: Path) -> None:
-    """Put all that is in a folder on the disk.
-
-    A process that was killed may have left what can be read now and is gone after a power cut.
-    """
-    for path in (folder, *folder.rglob("*")):
-        if path.is_dir():
-            sync_folder(path)
-        elif path.is_file():
-            _sync_file(path)
+def sync_file(path: Path) -> None:
+    """Put the content of a file on the disk. Not of one that this process has locked: closing it gives a POSIX lock away."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -112,14 +106,9 @@ def write_whole(path: Path, text: str) -> None:
 
 def move_whole(half_made: Path, path: Path) -> None:
     """Put a finished file in its place: its content on the disk first, its name after it."""
-    _sync_file(half_made)
+    sync_file(half_made)
     half_made.replace(path)
     sync_folder(path.parent)
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def json_text(values: Mapping[str, object]) -> str:

@@ -10,13 +10,13 @@ import sqlite3
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from job.disk import disk_errors, make_folder
+from job.disk import disk_errors, make_folder, sync_file
 from job.errors import OutputError
 from job.identity import Identity
 from job.records import Completion, ResultRow
@@ -143,6 +143,10 @@ class Journal:
 
     def _check(self, identity: Identity) -> None:
         """Make the tables of a new journal; be sure that an old one is sound, a journal, and this run's."""
+        # A process that was killed in a commit may have emptied its rollback journal and not synced that. The rows can be read
+        # then, and a power cut would bring the rollback back.
+        with suppress(FileNotFoundError):
+            sync_file(self.path.with_name(f"{self.path.name}-journal"))
         with closing(_connect(self.path)) as connection, connection:
             if connection.execute("PRAGMA application_id").fetchone() != (_APPLICATION_ID,):
                 if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import structlog
 
 from job import card, estimate, generation, hub, manifest, prompts, publication, results
-from job.disk import check_no_links, check_writable, disk_errors, json_text, sync_tree, write_whole
+from job.disk import check_no_links, check_writable, disk_errors, json_text, write_whole
 from job.engine import choose_backend
 from job.errors import EngineError, FailedRowsError, JobError, StoppedError
 from job.estimate import Estimate
@@ -159,7 +159,6 @@ def _data_path(plan: Plan) -> str:
 def _done(plan: Plan, journal: Journal) -> Positions:
     """The rows that have their answers already."""
     with disk_errors(plan.folder):
-        sync_tree(plan.folder)  # what is read from here on is taken for safe
         write_whole(plan.folder / "identity.json", plan.identity.as_json())
     done = journal.answered(plan.rows.rows)
     if done.count:

@@ -87,20 +87,6 @@ def test_a_folder_that_was_there_is_put_on_the_disk_too(tmp_path: Path) -> None:
     assert after("make_folder(root / 'a')", root, disk).after_power_cut(None) == {"a": None}
 
 
-@needs_a_record
-def test_what_a_killed_process_left_is_put_on_the_disk(tmp_path: Path) -> None:
-    root = tmp_path / "disk"
-    disk = LossyDisk(root, {"run": None, "run/journal": b"old"})
-    disk.apply(Call("make_folder", root / "run" / "data"))
-    disk.apply(Call("create", root / "run" / "data" / "file"))
-    disk.apply(Call("write", root / "run" / "data" / "file", b"new"))
-    disk.apply(Call("resize", root / "run" / "journal", offset=0))
-    left = disk.now()
-    restore(left, root)
-    assert disk.after_power_cut(None) != left
-    assert after("sync_tree(root / 'run')", root, disk).after_power_cut(None) == left
-
-
 def test_a_promise_is_kept_or_it_is_said_how_not() -> None:
     row: tuple[object, ...] = ("a",)
     events = [{"event": "resume_found", "rows_done": 1}, {"event": "progress", "rows_done": 9, "rows_safe": 2}]
