@@ -95,8 +95,8 @@ def test_the_journal_keeps_up_with_the_log(tmp_path: Path, output: Path) -> None
 
 
 def test_a_twin_is_turned_away_and_disturbs_nothing(tmp_path: Path, output: Path) -> None:
-    rows = 160
-    run = settings(tmp_path, rows=rows, delay=0.4, window=16)
+    rows = 96
+    run = settings(tmp_path, rows=rows, delay=1.0, window=16)
     with running(tmp_path / "log", run) as first:
         first.until(lambda: len(finished_rows(output)) >= 10 or None)
         twin = run_job(**run)

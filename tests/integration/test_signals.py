@@ -154,11 +154,12 @@ def test_a_signal_before_the_engine_starts_stops_before_it(event: str, tmp_path:
 def test_the_exit_code_is_that_of_the_last_line_whenever_a_signal_comes(tmp_path: Path) -> None:
     """While Python still imports, and while it ends, too: from the moment on that the job's first module is running."""
     run = settings(tmp_path, rows=100, delay=0.01)
+    undisturbed = run_job(**{**run, "OUTPUT_DIR": tmp_path / "undisturbed"}).seconds
     chance, seen = random.Random(5), Counter[int]()
     for number in range(14):
         with running(tmp_path / f"log-{number}", {**run, "OUTPUT_DIR": tmp_path / f"results-{number}"}) as job:
             job.until(lambda job=job: handles(job.process.pid, signal.SIGTERM) or None)  # type: ignore[misc]
-            time.sleep(chance.uniform(0, 1.2))
+            time.sleep(chance.uniform(0, 1.2 * undisturbed))
             job.process.send_signal(chance.choice([signal.SIGTERM, signal.SIGINT]))
             ended = job.end()
         assert ended.code == ended.last["exit_code"]
