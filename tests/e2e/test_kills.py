@@ -76,12 +76,10 @@ def kills_engine(job: RunningJob) -> None:
 WAYS = [
     Way("SIGKILL", sends(signal.SIGKILL), None),
     Way("SIGKILL of the engine", kills_engine, 70),
-    Way("SIGTERM", sends(signal.SIGTERM), 75),
     Way("SIGTERM, while the model is loaded", sends(signal.SIGTERM), 75, loading=True),
     Way("SIGTERM, through sh -c", sends(signal.SIGTERM), 75, SHELL),
     Way("SIGTERM to the group, a shell's", sends_group(signal.SIGTERM), 75, BUSY_SHELL),
     Way("SIGINT to the group", sends_group(signal.SIGINT), 75, LEADER),
-    Way("SIGKILL, again", sends(signal.SIGKILL), None),
 ]
 
 
