@@ -51,6 +51,10 @@ soak: .venv/.cpu .venv/.dev ## twenty million rows: memory and handles do not gr
 power: .venv/.cpu .venv/.dev ## a hundred SIGKILLs and thousands of power cuts: what the log called safe is there
 	@$(BIN)/python -m tests.power --kills 100 --cuts 4000 --seed 1
 
+.PHONY: fuzz
+fuzz: .venv/.cpu .venv/.dev ## twenty thousand settings, templates, datasets and run folders that nobody would think of
+	@$(BIN)/python -m tests.fuzz --cases 20000 --seed 1
+
 .PHONY: races
 races: .venv/.cpu .venv/.dev ## twenty times two jobs that publish into one repository at the same moment
 	@$(BIN)/python -m tests.races --races 20 --seed 1

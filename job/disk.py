@@ -26,8 +26,14 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
-            f"{path}: {reason}. Make room or choose another OUTPUT_DIR, then run the same command again."
+            f"{_place(path, error)}: {reason}. Make room or choose another OUTPUT_DIR, then run the same command again."
         ) from error
+
+
+def _place(path: Path, error: OSError) -> object:
+    """What is in the way, where the error names it: a file below `path` that is there."""
+    named = error.filename
+    return named if isinstance(named, str) and Path(named).is_relative_to(path) and os.path.lexists(named) else path
 
 
 def check_writable(folder: Path) -> None:

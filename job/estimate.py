@@ -1,11 +1,11 @@
 """How much work a run would be: counted for the prompts, bounded for the answers, and timed by earlier runs of the model."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from job.files import read_json
 from job.layout import MANIFEST
 from job.lengths import Lengths
 from job.settings import Settings
@@ -49,7 +49,7 @@ def _last_speed(folder: Path, ours: Mapping[str, Any]) -> tuple[float, float] | 
     """Tokens an answer and tokens a second of the newest run that is alike. A resumed one has the time of a part only."""
     for path in sorted(_manifests(folder), key=lambda path: path.stat().st_mtime, reverse=True):
         try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
+            facts = read_json(path)
             counts, seconds = facts["counts"], facts["seconds"]["generation"]
             answers, tokens = sum(counts["finish_reasons"].values()), counts["completion_tokens"]
             if (

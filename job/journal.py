@@ -57,8 +57,7 @@ class Positions:
         self.count = 0
 
     def add(self, position: int) -> None:
-        """Add a position that is not in the set."""
-        self.count += 1
+        self.count += position not in self
         self._bits[position >> 3] |= 1 << (position & 7)
 
     def __contains__(self, position: int) -> bool:
@@ -100,7 +99,7 @@ class Journal:
     def answered(self, rows: int) -> Positions:
         """The positions below `rows` that have their answers. Failed rows are not among them: they are tried again."""
         done = Positions(rows)
-        with self._reading("SELECT position FROM finished WHERE answered AND position < ?", rows) as found:
+        with self._reading("SELECT position FROM finished WHERE answered AND position BETWEEN 0 AND ?", rows - 1) as found:
             for (position,) in found:
                 done.add(position)
         return done
@@ -110,7 +109,7 @@ class Journal:
 
         Raises: OutputError where a row is not as it was written; it is removed, so that it is answered anew.
         """
-        with self._reading("SELECT * FROM finished WHERE position < ? ORDER BY position", rows) as found:
+        with self._reading("SELECT * FROM finished WHERE position BETWEEN 0 AND ? ORDER BY position", rows - 1) as found:
             for *values, checksum in found:
                 if _checksum(values) != checksum:
                     break

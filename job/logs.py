@@ -18,6 +18,8 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import Processor
 
+from job.values import SHORTEST_TOKEN
+
 ENGINE_LOGGING = Path(__file__).with_name("engine") / "logging.json"
 # How the settings reach the engine's processes: in the environment that they inherit.
 FORMAT_VARIABLE, LEVEL_VARIABLE, CONTEXT_VARIABLE = "JOB_LOG_FORMAT", "JOB_LOG_ENGINE_LEVEL", "JOB_LOG_CONTEXT"
@@ -56,7 +58,7 @@ def configure(log_format: str, level: str, environ: MutableMapping[str, str]) ->
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(formatter(log_format, secret=environ.get(SECRET_VARIABLE, "").strip()))
+    handler.setFormatter(formatter(log_format, secret=_secret(environ)))
     logging.raiseExceptions = False  # a closed standard output is no reason to write unformatted lines elsewhere
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("job").setLevel(level)
@@ -102,9 +104,14 @@ def engine_handler() -> logging.Handler:
     handler = logging.StreamHandler(sys.stdout)
     handler.setLevel(os.environ.get(LEVEL_VARIABLE, "INFO"))
     context = json.loads(os.environ.get(CONTEXT_VARIABLE, "{}"))
-    secret = os.environ.get(SECRET_VARIABLE, "").strip()
-    handler.setFormatter(formatter(os.environ.get(FORMAT_VARIABLE, "json"), context, secret))
+    handler.setFormatter(formatter(os.environ.get(FORMAT_VARIABLE, "json"), context, _secret(os.environ)))
     return handler
+
+
+def _secret(environ: Mapping[str, str]) -> str:
+    """The token; one that is too short is refused, so it opens nothing, and would stand everywhere in a line."""
+    token = environ.get(SECRET_VARIABLE, "").strip()
+    return token if len(token) >= SHORTEST_TOKEN else ""
 
 
 def _redacting(secret: str) -> Processor:

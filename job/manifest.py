@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from job import __version__
+from job.files import parsed_json
 from job.identity import Identity
 from job.layout import config_of
 from job.records import DataFile, Source, Tally
@@ -33,11 +34,7 @@ def build(
     engine: what the engine said of itself when it last started, empty where no row needed one; generated_rows, seconds (by
     phase): of the process that finished the run.
     """
-    return {
-        "identity": {"digest": identity.digest, "facts": identity.facts},
-        "model": _described(model),
-        "adapter": _described(adapter) if adapter else None,
-        "dataset": _described(dataset),
+    return _what(identity, model, adapter, dataset) | {
         "counts": asdict(tally),
         "generated_rows": generated_rows,
         "files": [asdict(file) for file in files],
@@ -48,10 +45,25 @@ def build(
     }
 
 
+def is_of(manifest: Mapping[str, Any], identity: Identity, model: Source, adapter: Source | None, dataset: Source) -> bool:
+    """Whether a manifest, as it was read, is that of a run of these."""
+    ours = json.loads(json.dumps(_what(identity, model, adapter, dataset)))
+    return all(manifest.get(name) == value for name, value in ours.items())
+
+
+def _what(identity: Identity, model: Source, adapter: Source | None, dataset: Source) -> dict[str, Any]:
+    return {
+        "identity": {"digest": identity.digest, "facts": identity.facts},
+        "model": _described(model),
+        "adapter": _described(adapter) if adapter else None,
+        "dataset": _described(dataset),
+    }
+
+
 def describes(text: str, config: str, split: str) -> bool:
     """Whether a published manifest is that of this split of this configuration."""
     try:
-        facts = json.loads(text)["identity"]["facts"]
+        facts = parsed_json(text)["identity"]["facts"]
     except (ValueError, KeyError, TypeError):
         return False
     return (config_of(facts.get("dataset_config")), facts.get("dataset_split")) == (config, split)

@@ -3,7 +3,6 @@
 Effects are passed in, so that tests can run all of it on fakes.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from job.disk import check_no_links, check_writable, disk_errors, json_text, wri
 from job.engine import choose_backend
 from job.errors import EngineError, FailedRowsError, JobError, StoppedError
 from job.estimate import Estimate
+from job.files import read_json
 from job.journal import JOURNAL, Journal, Positions
 from job.layout import CARD, MANIFEST, config_of, data_path
 from job.lengths import Lengths
@@ -25,7 +25,7 @@ from job.plan import ChooseBackend, Plan, make_plan
 from job.progress import Progress
 from job.protocols import Hub, InterruptingStop, Stop
 from job.records import Prompt, ResultRow, Row, RunSummary, Tally
-from job.run_lock import LOCK, NOTE
+from job.run_lock import LOCK, NOTE, RunLock
 from job.settings import HubSettings, Settings
 from job.shutdown import Interrupted
 from job.spool import Spool
@@ -44,6 +44,7 @@ class Effects:
     stop: InterruptingStop
     choose_backend: ChooseBackend = choose_backend
     connect: Callable[[HubSettings, Stop], Hub] = hub.connect
+    lock: Callable[[Path], RunLock] = RunLock
     bind_log: Callable[..., object] = structlog.contextvars.bind_contextvars
     bar_on: TextIO | None = None
     clock: Callable[[], float] = time.monotonic
@@ -115,7 +116,7 @@ def _opened(settings: Settings, effects: Effects, account: _Account) -> tuple[Hu
 
     with _breaking_off(effects.stop, stopped):
         hub, plan = _planned(settings, effects, account)
-        return hub, plan, _journal(plan)
+        return hub, plan, _journal(plan, effects.lock)
 
 
 @contextmanager
@@ -143,12 +144,12 @@ def _planned(settings: Settings, effects: Effects, account: _Account) -> tuple[H
     return hub, plan
 
 
-def _journal(plan: Plan) -> Journal:
+def _journal(plan: Plan, lock: Callable[[Path], RunLock]) -> Journal:
     folder = plan.folder / f"shard-{SHARD:05d}-of-{SHARDS:05d}"
     data = (plan.folder / _data_path(plan)).parent
     with disk_errors(folder):  # all other files are made anew under another name and put in their places
         check_no_links(plan.top, [*(folder / name for name in (LOCK, NOTE, JOURNAL)), plan.folder / ENGINE_FACTS, data])
-    return Journal(folder, plan.identity)
+    return Journal(folder, plan.identity, lock(folder))
 
 
 def _data_path(plan: Plan) -> str:
@@ -297,7 +298,8 @@ def _results(plan: Plan, journal: Journal, stop: InterruptingStop, account: _Acc
 def _write_results(plan: Plan, journal: Journal, account: _Account) -> Mapping[str, Any]:
     """Write the results folder, unless it is there already, unharmed. Its manifest."""
     folder, path, rows = plan.folder, _data_path(plan), plan.rows
-    if not account.generated and (found := results.read_finished(folder, path, rows.rows)):
+    found = None if account.generated else results.read_finished(folder, path, rows.rows)
+    if found and manifest.is_of(found, plan.identity, plan.model, plan.adapter, plan.data):
         return found
     journal.check_held()
     with disk_errors(folder):
@@ -332,10 +334,10 @@ def _write_results(plan: Plan, journal: Journal, account: _Account) -> Mapping[s
 def _engine_facts(folder: Path) -> Mapping[str, object]:
     """What the engine said of itself when it last started for this run; empty where no row needed it."""
     try:
-        facts: Mapping[str, object] = json.loads((folder / ENGINE_FACTS).read_text(encoding="utf-8"))
+        facts = read_json(folder / ENGINE_FACTS)
     except (FileNotFoundError, ValueError):
         return {}
-    return facts
+    return facts if isinstance(facts, dict) else {}
 
 
 def _point_to_latest(folder: Path) -> None:

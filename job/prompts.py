@@ -1,17 +1,22 @@
 """Row -> prompt text -> token ids. Text is never cut and never stripped; a prompt that does not fit is a failure of its row."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, time
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import jinja2
+import jinja2.filters
 import jinja2.meta
+import jinja2.runtime
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from job.bounds import OutOfTime, bounded
 from job.errors import Problem, SettingsError
+from job.files import read_text
 from job.protocols import Tokenizer
 from job.records import Failure, Prompt, Row
 from job.settings import PromptSettings
@@ -22,7 +27,10 @@ ALPACA = (
 )
 BATCH_ROWS = 512
 BUILT_IN = ("alpaca", "chat")
-_RENDER_ERRORS = (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError)
+RENDER_SECONDS = 5.0  # of the processor, for one row: an answer must not depend on the machine, so beyond it the run ends
+RENDER_BYTES = 512 * 2**20  # beyond what the process has
+_LONGEST_INT = 2**16  # in bits; Python does not interrupt the arithmetic of longer ones
+_LARGEST_PRECISION = 400  # digits that `round` may be asked for: more than any float has
 
 
 class Template(Protocol):
@@ -69,19 +77,25 @@ class ChatTemplate:
 class JinjaTemplate:
     """A Jinja file that sees the row's columns; printing a null is an error of the row."""
 
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+    def __init__(self, path: Path, columns: Sequence[str], seconds: float = RENDER_SECONDS) -> None:
+        """seconds: of the processor, that one prompt may take."""
         source = read_template(path)
-        environment = ImmutableSandboxedEnvironment(
+        self._path, self._seconds = path, seconds
+        environment = _Environment(
             undefined=jinja2.StrictUndefined, keep_trailing_newline=True, finalize=_printable, autoescape=False
         )
         for name in ("lipsum", *columns):  # chance has no place in a prompt, and a column comes before a function of its name
             environment.globals.pop(name, None)
         del environment.filters["random"]
+        environment.filters["round"] = _rounded
         try:
-            names = jinja2.meta.find_undeclared_variables(environment.parse(source))
-            self._template = environment.from_string(source)
-        except (jinja2.TemplateError, RecursionError) as error:
-            raise _template_problem(path, f"is no valid Jinja template: {error}") from error
+            with self._bounded():
+                names = jinja2.meta.find_undeclared_variables(environment.parse(source))
+                self._template = environment.from_string(source)  # computes what is constant
+        except SettingsError:
+            raise
+        except Exception as error:
+            raise _template_problem(path, f"is no valid Jinja template: {_said(error)}") from error
         if unknown := sorted(names - set(columns)):
             raise _template_problem(path, f"uses {', '.join(unknown)}; the columns are: {', '.join(columns)}")
         self.columns = tuple(name for name in columns if name in names)
@@ -89,9 +103,45 @@ class JinjaTemplate:
 
     def render(self, row: Mapping[str, object], tokenizer: Tokenizer) -> str:
         try:
-            return self._template.render(row)
-        except _RENDER_ERRORS as error:
-            raise ValueError(f"the template failed: {str(error) or type(error).__name__}") from error
+            with self._bounded():
+                return self._template.render(row)
+        except SettingsError:
+            raise
+        except Exception as error:
+            raise ValueError(f"the template failed: {_said(error)}") from error
+
+    @contextmanager
+    def _bounded(self) -> Iterator[None]:
+        try:
+            with bounded(self._seconds, RENDER_BYTES):
+                yield
+        except OutOfTime:
+            message = f"takes more than {self._seconds:g} seconds for one prompt: is there a loop that does not end?"
+            raise _template_problem(self._path, message) from None
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox, without the arithmetic that nothing could break off."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
+        if isinstance(left, int) and isinstance(right, int):
+            bits = left.bit_length() * right if operator == "**" else left.bit_length() + right.bit_length()
+            if bits > _LONGEST_INT:
+                raise jinja2.TemplateRuntimeError(f"{operator} gives a number of more than {_LONGEST_INT} bits")
+        return super().call_binop(context, operator, left, right)
+
+
+def _rounded(value: float, precision: int = 0, method: Literal["common", "ceil", "floor"] = "common") -> float:
+    """Jinja's own `round`, which takes ten to the power of its precision."""
+    if abs(precision) > _LARGEST_PRECISION:
+        raise jinja2.TemplateRuntimeError(f"round: {precision} is no number of digits")
+    return jinja2.filters.do_round(value, precision, method)
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def open_template(settings: PromptSettings, instruction_column: str, columns: Sequence[str]) -> Template:
@@ -162,7 +212,7 @@ def _printable(value: object) -> object:
 def read_template(path: Path) -> str:
     """The text of a Jinja file. Raises: SettingsError where it cannot be read."""
     try:
-        return path.expanduser().read_text(encoding="utf-8-sig")
+        return read_text(path.expanduser(), "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise _template_problem(path, f"is neither alpaca nor chat, and cannot be read as a Jinja file: {error}") from error
 

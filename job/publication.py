@@ -13,6 +13,7 @@ import structlog
 from job import card, dataset, manifest, metadata, results
 from job.disk import disk_errors, json_text, write_whole
 from job.errors import AccessError, HubUnavailableError, JobError, OutputError, Problem, SettingsError, StoppedError
+from job.files import read_json, read_text
 from job.layout import CARD, MANIFEST, PUBLISHED, config_of, is_data_of, manifest_paths
 from job.plan import Plan
 from job.protocols import Hub
@@ -135,7 +136,7 @@ def _texts(plan: Plan, facts: Mapping[str, Any], repo_id: str) -> Callable[[Sequ
     first, second = manifest_paths(config, split)
     info = described(plan, facts)
     with disk_errors(plan.folder):
-        run = (plan.folder / MANIFEST).read_text(encoding="utf-8")
+        run = read_text(plan.folder / MANIFEST)
 
     def texts(paths: Sequence[str], read: ReadText) -> Mapping[str, str]:
         with _card_errors(repo_id):
@@ -155,7 +156,7 @@ def _rows_of(plan: Plan, folder: Path) -> Callable[[str], int]:
 def _earlier(folder: Path, repo_id: str) -> str | None:
     """The commit that an earlier run of this command published there and read back, None where there is none."""
     try:
-        record = json.loads((folder / PUBLISHED).read_text(encoding="utf-8"))
+        record = read_json(folder / PUBLISHED)
         commit: str | None = record["commit"] if record["repo_id"] == repo_id else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from job.files import open_file
+
 SHA256_LENGTH, GIT_DIGEST_LENGTH = 64, 40  # in hex
 DATA_SUFFIXES = frozenset({".parquet", ".jsonl", ".json", ".csv"})
 
@@ -35,7 +37,7 @@ def run_name(model_id: str, lora_id: str | None) -> str:
 
 def sha256_of(path: Path) -> str:
     """Hex digest of a file's content."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

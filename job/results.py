@@ -1,6 +1,5 @@
 """Journal and source rows -> the results folder: parquet in source order, then the card, then run.json as the last word."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from job.disk import make_folder, move_whole, open_new
 from job.errors import DatasetError, OutputError
+from job.files import read_json
 from job.identity import row_seed
 from job.layout import CARD, MANIFEST
 from job.records import DataFile, ResultRow, Tally
@@ -20,6 +21,7 @@ from job.references import sha256_of
 # What a row group holds at least, before it is compressed. The writer keeps a description of each group until the end: with
 # groups of 1,000 rows, twenty million short rows took 450 MB.
 GROUP_BYTES = 16 * 2**20
+_TALLY, _FILES = TypeAdapter(Tally), TypeAdapter(list[DataFile])
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def write_data(
         ):
             group: list[pa.Table] = []
             for table in source:
-                rows = [_expect(finished, count.rows + offset) for offset in range(table.num_rows)]
+                rows = [_expect(folder, finished, count.rows + offset) for offset in range(table.num_rows)]
                 joined = _joined(table, rows, schema, seed, num_samples)
                 count.add(rows, joined)
                 group.append(joined)
@@ -114,27 +116,29 @@ def read_finished(folder: Path, path: str, rows: int) -> dict[str, Any] | None:
     if any((folder / name).is_symlink() for name in (MANIFEST, CARD, path)):
         return None
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        (file,) = manifest["files"]
-        sound = file["path"] == path and file["sha256"] == sha256_of(folder / path)
-        complete = manifest["counts"]["rows"] == rows and (folder / CARD).exists()
+        manifest: dict[str, Any] = read_json(folder / MANIFEST)
+        (file,) = files_of(manifest)
+        sound = file.path == path and file.sha256 == sha256_of(folder / path)
+        complete = tally_of(manifest).rows == file.rows == rows and (folder / CARD).is_file()
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return manifest if sound and complete else None
 
 
 def tally_of(manifest: Mapping[str, Any]) -> Tally:
-    return Tally(**manifest["counts"])
+    """Raises: ValueError, KeyError, TypeError where it is no manifest."""
+    return _TALLY.validate_python(manifest["counts"])
 
 
 def files_of(manifest: Mapping[str, Any]) -> list[DataFile]:
-    return [DataFile(**file) for file in manifest["files"]]
+    """Raises: as `tally_of`."""
+    return _FILES.validate_python(manifest["files"])
 
 
-def _expect(finished: Iterator[ResultRow], position: int) -> ResultRow:
+def _expect(folder: Path, finished: Iterator[ResultRow], position: int) -> ResultRow:
     row = next(finished, None)
     if row is None or row.position != position:
-        raise OutputError(f"the journal lacks row {position}: run the same command again to answer it.")
+        raise OutputError(f"{folder}: the journal lacks row {position}: run the same command again to answer it.")
     return row
 
 

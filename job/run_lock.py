@@ -24,6 +24,7 @@ from typing import IO
 import structlog
 
 from job.errors import OutputError, RunLockedError
+from job.files import open_file, parsed_json
 
 BEAT_SECONDS = 5.0
 SILENCE_SECONDS = 30.0  # of a holder that is taken for dead
@@ -170,7 +171,8 @@ class RunLock:
     def _content(self) -> bytes | None:
         """The note as it is, opened anew: a shared file system then asks for what others wrote."""
         try:
-            return self._path.read_bytes()
+            with open_file(self._path) as file:
+                return file.read()
         except FileNotFoundError:
             return None
 
@@ -178,6 +180,7 @@ class RunLock:
         file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             os.pwrite(file, json.dumps(asdict(note)).encode().ljust(_NOTE_BYTES), 0)
+            os.ftruncate(file, _NOTE_BYTES)  # what was there may have been longer
         finally:
             os.close(file)
 
@@ -185,7 +188,7 @@ class RunLock:
 def _parsed(content: bytes) -> Note | None:
     """The note, None where it is none: it was being written, or is another program's."""
     try:
-        return Note(**json.loads(content))
+        return Note(**parsed_json(content))
     except (TypeError, ValueError):
         return None
 

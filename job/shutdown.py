@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 GRACE_SECONDS = 20.0  # until the settings are read
 _AGAIN_SECONDS = 0.5  # the alarm rings again: it may have come a moment before a block that it is to end
+_LONGEST_ALARM_SECONDS = 1e9  # some thirty years; the kernel takes no more than nine times that
 _INIT_PID = 1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -86,7 +87,7 @@ def listen(stop: StopSignal) -> Mapping[signal.Signals, Any]:
         # No logging here: the signal may have come in the middle of a log line.
         for each in _SIGNALS:
             signal.signal(each, _end_init if os.getpid() == _INIT_PID else signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, stop.grace_seconds or _AGAIN_SECONDS, _AGAIN_SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, min(stop.grace_seconds or _AGAIN_SECONDS, _LONGEST_ALARM_SECONDS), _AGAIN_SECONDS)
         stop.request(signal.Signals(number).name)
 
     handlers = {signal.SIGALRM: lambda number, frame: stop.ring()} | dict.fromkeys(_SIGNALS, handle)

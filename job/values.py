@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-_SHORTEST_TOKEN = 5  # the log replaces the token wherever it stands: one letter would garble every line
+SHORTEST_TOKEN = 6  # the log replaces a token wherever it stands: `0` or `false` would garble every line
 
 
 def words(value: object) -> object:
@@ -45,7 +45,7 @@ def access_token(value: object) -> object:
     token = value.strip() if isinstance(value, str) else value
     if isinstance(token, str) and not re.fullmatch(r"[!-~]+", token):
         raise ValueError("holds a space or a character that no access token has")
-    if isinstance(token, str) and len(token) < _SHORTEST_TOKEN:
+    if isinstance(token, str) and len(token) < SHORTEST_TOKEN:
         raise ValueError("is too short for an access token")
     return token
 

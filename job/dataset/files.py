@@ -1,15 +1,20 @@
 """A dataset in local files: which are there, and how `datasets` is to read them."""
 
 import glob
+import re
 from pathlib import Path
 from typing import Any
 
 from job.errors import DatasetError
+from job.files import open_file
 from job.references import DATA_SUFFIXES
 from job.settings import DataSettings
 
 READERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
 # pandas, under the CSV reader, turns words such as "NA" and "null" into missing values: only an empty cell is one here.
+_DEEPEST = 500  # levels: pyarrow's reader of JSON calls itself for each, until the stack is full
+_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
+_STEPS = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
 CSV_OPTIONS = {"keep_default_na": False, "na_values": [""]}
 
 
@@ -30,6 +35,25 @@ def check_files(reference: str) -> Path:
     if path.is_file() and not path.stat().st_size:
         raise DatasetError(f"DATASET_ID={reference}: the file is empty.")
     return path
+
+
+def check_nesting(path: Path) -> None:
+    """Raises: DatasetError where a JSON file, or one of a folder's, is nested so deeply that its reader would crash."""
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if READERS.get(file.suffix) == "json" and file.is_file():
+            with open_file(file) as lines:
+                for number, line in enumerate(lines):
+                    if line.count(b"[") + line.count(b"{") > _DEEPEST and _depth(line) > _DEEPEST:
+                        raise DatasetError(f"DATASET_ID={file}: line {number} is nested more than {_DEEPEST} levels deep.")
+
+
+def _depth(line: bytes) -> int:
+    """The deepest level of a JSON text."""
+    depth = deepest = 0
+    for token in _TOKENS.finditer(line):
+        depth += _STEPS.get(token[0], 0)
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _neighbours(path: Path) -> str:

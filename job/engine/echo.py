@@ -24,7 +24,7 @@ TOKEN_BYTES = 4  # about what a token of English is
 class _Switches(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    delay_seconds: float = Field(0, ge=0)
+    delay_seconds: float = Field(0, ge=0, le=86400)
     fail_every: int = Field(0, ge=0)
     window: int = Field(256, ge=1)
 

@@ -16,6 +16,7 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 
 from job.dataset import CHUNK_ROWS, SourceRows, check_files, check_instruction_column, dataset_info, extended, open_rows
+from job.dataset.files import check_nesting
 from job.dataset.refusals import errors_named, no_room_named
 from job.errors import DatasetError, HubUnavailableError, JobError, OutputError, StoppedError
 from job.records import DataFile, Row, Source
@@ -336,3 +337,19 @@ def test_nothing_in_a_dataset_runs_code(tmp_path: Path, name: str, card: bool) -
     if name != "loading.py":
         pickle.loads(payload)
         assert mark.exists()
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "data/test.json"])
+def test_json_that_its_reader_would_crash_on_is_refused(tmp_path: Path, name: str) -> None:
+    """At this depth pyarrow fills the stack: the process would end by a signal, without a word."""
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text('{"instruction": "a"}\n{"instruction": ' + "[" * 100_000 + "]" * 100_000 + "}\n")
+    source = file.parent if file.parent != tmp_path else file
+    with pytest.raises(DatasetError, match=f"DATASET_ID={file}: line 1 is nested more than 500 levels deep"):
+        check_nesting(source)
+
+
+def test_brackets_in_texts_and_side_by_side_are_no_nesting(tmp_path: Path) -> None:
+    row = {"instruction": '[{"' * 1000 + "\\", "list": [[1]] * 1000}
+    check_nesting(write_jsonl(tmp_path / "rows.jsonl", [row, row]))

@@ -1,4 +1,5 @@
 import json
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -120,3 +121,25 @@ def test_the_folder_of_all_results_may_be_a_link_itself(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "results").symlink_to(tmp_path / "disk")
     check_no_links(tmp_path / "results", [tmp_path / "results" / "a"])
+
+
+def test_what_is_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run.json").mkdir()
+    with pytest.raises(OutputError, match=rf"^{tmp_path}/run\.json(\.tmp)?: Is a directory"), disk_errors(tmp_path):
+        write_whole(tmp_path / "run.json", "{}")
+    with pytest.raises(OutputError, match=f"^{tmp_path}: No such file or directory"), disk_errors(tmp_path):
+        (tmp_path / "nothing").read_text()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_a_whole_file_is_written_whatever_lies_where_it_is_made(tmp_path: Path, kind: str) -> None:
+    """A pipe would wait for its reader, and a link lead out of the folder."""
+    half_made, elsewhere = tmp_path / "a.json.tmp", tmp_path / "elsewhere"
+    elsewhere.write_text("untouched")
+    if kind == "pipe":
+        os.mkfifo(half_made)
+    else:
+        half_made.symlink_to(elsewhere)
+    write_whole(tmp_path / "a.json", "{}")
+    assert (tmp_path / "a.json").read_text() == "{}"
+    assert elsewhere.read_text() == "untouched"

@@ -84,6 +84,7 @@ def test_the_window_is_an_argument() -> None:
         ('{"delay": 1}', "delay: Extra inputs are not permitted"),
         ('{"window": 0}', "window: Input should be greater than or equal to 1"),
         ('{"fail_every": "often"}', "fail_every: Input should be a valid integer"),
+        ('{"delay_seconds": 1e300}', "delay_seconds: Input should be less than or equal to 86400"),
         ('{"delay_seconds": -1}', "delay_seconds: Input should be greater than or equal to 0"),
     ],
 )

@@ -88,7 +88,7 @@ def _sql(folder: Path, statement: str) -> None:
 def test_positions_are_a_set(given_rows: tuple[int, set[int]]) -> None:
     rows, members = given_rows
     positions = Positions(rows)
-    for position in members:
+    for position in [*members, *members]:
         positions.add(position)
     assert {position for position in range(rows) if position in positions} == members
     assert positions.count == len(members)
@@ -338,3 +338,13 @@ def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path: Path) -> None
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match=f"{tmp_path}/file/shard: Not a directory. .* choose another OUTPUT_DIR"):
         Journal(tmp_path / "file" / "shard", IDENTITY)
+
+
+def test_rows_outside_of_the_dataset_are_no_rows(tmp_path: Path) -> None:
+    """They would count for rows that are missing, and no run could come to its end."""
+    _write(tmp_path, answered(0), answered(2))
+    for position in (-1, -(2**40), 3, 2**62):
+        _sql(tmp_path, f"INSERT INTO finished VALUES ({position}, 1, 'p', 1, '[]', 0)")
+    with Journal(tmp_path, IDENTITY) as journal:
+        assert journal.answered(3).count == 2
+        assert [row.position for row in journal.rows(3)] == [0, 2]

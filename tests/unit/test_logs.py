@@ -177,3 +177,12 @@ def test_the_engines_records_have_the_same_shape(capsys: pytest.CaptureFixture[s
     (line,) = _lines(capsys)
     del line["timestamp"]
     assert line == {"event": "loaded ***", "level": "info", "logger": "vllm.worker", "run_id": "abc"}
+
+
+@pytest.mark.parametrize("token", ["0", "false"])
+def test_a_token_that_is_too_short_to_be_one_garbles_no_line(capsys: pytest.CaptureFixture[str], token: str) -> None:
+    """It is refused, and the line that says so has to be JSON."""
+    logs.configure("json", "INFO", {"HF_TOKEN": token})
+    structlog.get_logger("job").info("event", number=0, yes=False)
+    (line,) = _lines(capsys)
+    assert (line["number"], line["yes"]) == (0, False)

@@ -1,10 +1,11 @@
 import json
 import platform
+from dataclasses import replace
 
 import job
 from job.disk import json_text
 from job.identity import Identity
-from job.manifest import build
+from job.manifest import build, is_of
 from job.records import DataFile, Source, Tally
 
 IDENTITY = Identity({"model": "m"})
@@ -70,3 +71,14 @@ def test_local_files_are_named_without_their_path() -> None:
 def test_the_manifest_is_json() -> None:
     manifest = _built(Source("org/model", "a", local=False), Source("org/data", "b", local=False))
     assert json.loads(json_text(manifest)) == manifest
+
+
+def test_a_manifest_is_that_of_its_own_run_alone() -> None:
+    model, dataset = Source("org/model", "a" * 40, local=False), Source("org/data", "b" * 40, local=False)
+    read = json.loads(json_text(_built(model, dataset)))
+    assert is_of(read, IDENTITY, model, None, dataset)
+    assert not is_of(read, IDENTITY, model, None, replace(dataset, commit="c" * 40))
+    assert not is_of(read, Identity({"model": "n"}), model, None, dataset)
+    assert not is_of(
+        {name: value for name, value in read.items() if name != "adapter"} | {"adapter": {}}, IDENTITY, model, None, dataset
+    )

@@ -85,6 +85,10 @@ def test_the_text_of_a_jinja_file_counts_in_the_identity_and_its_path_does_not(t
         ("{{ instruction|shout }}", "is no valid Jinja template: No filter named 'shout'"),
         ("{{ instruction|random }}", "is no valid Jinja template: No filter named 'random'"),
         ("{{ lipsum() }}", "uses lipsum; the columns are"),
+        (
+            "{% for x in instruction %}" * 30 + "{% endfor %}" * 30,
+            "is no valid Jinja template: too many statically nested blocks",
+        ),
         ("{{ " + "(" * 3000 + "instruction" + ")" * 3000 + " }}", "is no valid Jinja template: maximum recursion depth"),
     ],
 )
@@ -243,3 +247,31 @@ def test_every_row_becomes_a_prompt_whatever_the_batches(count: int) -> None:
     prompts = _lengths(100, None, *(f"text {number}" for number in range(count)))
     assert [prompt.text for prompt in prompts] == [f"text {number}" for number in range(count)]
     assert [prompt.position for prompt in prompts] == list(range(count))
+
+
+def test_a_jinja_file_that_does_not_end_ends_the_run(tmp_path: Path) -> None:
+    """How far it comes depends on the machine, so its rows are not recorded as failed."""
+    loop = "{% set x = 'x' * 99999 %}{% for y in x %}{% for z in x %}{% endfor %}{% endfor %}"
+    with pytest.raises(SettingsError, match=r"PROMPT_TEMPLATE=.* takes more than 0\.2 seconds for one prompt"):
+        JinjaTemplate(template_file(tmp_path, loop), COLUMNS, seconds=0.2).render(ROW, LetterTokenizer())
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ 10**1000000000 }}",
+        "{% set ns = namespace(x=3) %}{% for i in range(99) %}{% set ns.x = ns.x * ns.x %}{% endfor %}",
+        "{{ 5|round(1000000000) }}",
+        "{{ instruction * 1000000000 }}",
+        "{% set ns = namespace(x='aa') %}{% for i in range(99) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
+    ],
+)
+def test_a_jinja_file_that_asks_for_too_much_is_an_error_of_the_row(tmp_path: Path, source: str) -> None:
+    with pytest.raises(ValueError, match="the template failed: "):
+        _rendered(tmp_path, source)
+
+
+def test_a_jinja_file_still_has_its_arithmetic(tmp_path: Path) -> None:
+    assert _rendered(tmp_path, "{{ 2**10 }} {{ 3 * 4 }} {{ 'ab' * 2 }} {{ 2.5 * 2 }} {{ 2.567|round(1) }} {{ 7|round }}") == (
+        "1024 12 abab 5.0 2.6 7"
+    )

@@ -1,5 +1,7 @@
 import json
+import os
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
@@ -119,7 +121,7 @@ def test_row_groups_grow_with_what_they_hold_and_not_with_rows(tmp_path: Path) -
 def test_a_row_that_the_journal_lacks_is_an_output_error(tmp_path: Path, positions: list[int], lacking: int) -> None:
     with pytest.raises(OutputError) as caught:
         _write(tmp_path, [answered(position) for position in positions], [2, 1])
-    assert str(caught.value) == f"the journal lacks row {lacking}: run the same command again to answer it."
+    assert str(caught.value) == f"{tmp_path}: the journal lacks row {lacking}: run the same command again to answer it."
     assert not (tmp_path / PATH).exists()
 
 
@@ -142,7 +144,7 @@ def finished(tmp_path: Path) -> Path:
         "prompt_tokens": 9,
         "completion_tokens": 14,
     }
-    manifest = {"counts": counts, "files": [{"path": file.path, "sha256": file.sha256}]}
+    manifest = {"counts": counts, "files": [asdict(file)]}
     (tmp_path / MANIFEST).write_text(json.dumps(manifest))
     (tmp_path / CARD).write_text("card")
     return tmp_path
@@ -173,10 +175,36 @@ def test_finished_results_are_not_found_where_a_file_is_missing(finished: Path, 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", "{}", '{"files": [], "counts": {}}', '{"files": [{}], "counts": {"rows": 3}}']
+    "text",
+    ["", "{", "[]", "null", "{}", '{"files": [], "counts": {}}', '{"files": [{}], "counts": {"rows": 3}}', "[" * 100_000],
 )
 def test_finished_results_are_not_found_where_the_manifest_is_damaged(finished: Path, text: str) -> None:
     (finished / MANIFEST).write_text(text)
+    assert read_finished(finished, PATH, 3) is None
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"files": []},
+        {"files": [{"path": "data/other.parquet"}]},
+        {"files": "none"},
+        {"counts": {"rows": 3}},
+        {"counts": None},
+    ],
+)
+def test_finished_results_are_not_found_where_the_manifest_says_less_than_it_did(
+    finished: Path, changed: dict[str, object]
+) -> None:
+    """A file that nothing is said of is not held against anything."""
+    manifest = json.loads((finished / MANIFEST).read_text())
+    (finished / MANIFEST).write_text(json.dumps(manifest | changed))
+    assert read_finished(finished, PATH, 3) is None
+
+
+def test_a_pipe_in_the_place_of_the_manifest_is_not_waited_for(finished: Path) -> None:
+    (finished / MANIFEST).unlink()
+    os.mkfifo(finished / MANIFEST)
     assert read_finished(finished, PATH, 3) is None
 
 
@@ -191,7 +219,7 @@ def test_finished_results_are_not_found_where_the_manifest_names_a_file_elsewher
     elsewhere = finished.parent / "secret"
     elsewhere.write_text("a secret")
     manifest = json.loads((finished / MANIFEST).read_text())
-    manifest["files"] = [{"path": str(elsewhere) if absolute else "../secret", "sha256": sha256_of(elsewhere)}]
+    manifest["files"][0] |= {"path": str(elsewhere) if absolute else "../secret", "sha256": sha256_of(elsewhere)}
     (finished / MANIFEST).write_text(json.dumps(manifest))
     assert read_finished(finished, PATH, 3) is None
 

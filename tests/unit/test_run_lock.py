@@ -105,7 +105,7 @@ def test_a_holder_elsewhere_that_ends_in_order_is_not_waited_for_any_longer(tmp_
     lock.release()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"{}", b"\xff" * 40])
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"{}", b"\xff" * 40, b"[" * 100_000])
 def test_a_note_that_cannot_be_read_is_waited_for(content: bytes, tmp_path: Path) -> None:
     (tmp_path / NOTE).write_bytes(content)
     time = FakeTime()

@@ -57,6 +57,15 @@ def test_no_grace_is_over_at_once() -> None:
     assert stop.grace_is_over
 
 
+def test_a_grace_without_an_end_is_no_error() -> None:
+    stop = StopSignal(1e300)
+    with listening(stop):
+        signal.raise_signal(signal.SIGTERM)
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 10**8
+    assert stop.signal == "SIGTERM"
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_first_signal_becomes_a_request_and_the_second_one_ends_the_process(number: signal.Signals) -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)

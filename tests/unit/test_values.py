@@ -94,6 +94,7 @@ def test_a_value_that_is_no_text_passes(convert: Callable[[object], object]) -> 
 
 
 def test_a_token_that_is_too_short_is_refused_as_it_would_garble_every_line_of_the_log() -> None:
-    with pytest.raises(ValueError, match="is too short for an access token"):
-        values.access_token("x")
-    assert values.access_token("hf_ab\n") == "hf_ab"
+    for text in ("x", "false"):
+        with pytest.raises(ValueError, match="is too short for an access token"):
+            values.access_token(text)
+    assert values.access_token("hf_abc\n") == "hf_abc"
