@@ -17,7 +17,7 @@ LAST_WORDS_VARIABLE = "JOB_ENGINE_LAST_WORDS"
 _CGROUP, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 _VMSTAT = Path("/proc/vmstat")
 _SHOWN_CHARACTERS = 600
-_SAFE = "Finished rows are safe: the same command goes on."
+_SAFE = "The same command goes on."
 
 _SMALLER = "choose a QUANTIZATION, or spread the model with TENSOR_PARALLEL_SIZE"
 _MORE_MEMORY = f"Give the job more memory, lower KV_CACHE_MEMORY_BYTES or MAX_MODEL_LEN, {_SMALLER}."

@@ -157,13 +157,14 @@ def test_a_signal_ends_the_job_with_75_within_the_grace(way: Way, endings: dict[
     assert bool(ending.outcome.of("engine_ready")) is not way.loading
 
 
-def test_the_engines_death_ends_the_job_with_70_in_seconds(endings: dict[str, Ending]) -> None:
+def test_the_engines_death_ends_the_job_with_70_in_seconds(endings: dict[str, Ending], output: Path) -> None:
     ending = endings["SIGKILL of the engine"]
     assert ending.outcome.code == ending.outcome.last["exit_code"] == 70
     assert ending.seconds < 10
     message = ending.outcome.last["message"]
     assert message.startswith("vLLM died: EngineCore was killed with SIGKILL, by a person or another program")
-    assert message.endswith("Finished rows are safe: the same command goes on.")
+    safe = f"{len(ending.safe)} of {ROWS} rows are safe in {results_folder(output)}."
+    assert message.endswith(f"The same command goes on. {safe}")
 
 
 def test_the_run_goes_on_to_the_same_bytes(

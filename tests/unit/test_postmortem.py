@@ -61,7 +61,7 @@ def test_what_the_engine_said_last_names_the_cause_and_the_settings(words: str, 
     assert message.startswith(f"{cause} ({words[:40]}")
     for setting in settings:
         assert setting in message
-    assert message.endswith("Finished rows are safe: the same command goes on.")
+    assert message.endswith("The same command goes on.")
 
 
 def test_vllms_own_word_counts_where_no_process_left_any() -> None:
@@ -90,7 +90,7 @@ def test_a_signal_that_ended_a_process(code: int, says: str) -> None:
 
 def test_anything_else_is_said_as_the_first_process_said_it() -> None:
     message = death("KeyError: 'lm_head'", "RuntimeError: Worker failed", codes={"EngineCore": 1})
-    assert message.startswith("KeyError: 'lm_head'. Finished rows are safe")
+    assert message.startswith("KeyError: 'lm_head'. The same command goes on")
     assert "log lines of vLLM's processes above say more" in message
 
 
