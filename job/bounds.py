@@ -1,15 +1,14 @@
 """Bounds on what a template may take: it is a program, and one that never ends or fills the memory is written in one line."""
 
+import os
 import resource
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 _AGAIN_SECONDS = 0.5  # the alarm rings again: a filter may have caught it
-_SIZE = Path("/proc/self/statm")
 
 
 class OutOfTime(BaseException):
@@ -44,10 +43,19 @@ def bounded(seconds: float, memory_bytes: int) -> Iterator[None]:
 @contextmanager
 def _less_memory(memory_bytes: int) -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = int(_SIZE.read_text(encoding="ascii").split()[0]) * resource.getpagesize() + memory_bytes
+    limit = _size_pages() * resource.getpagesize() + memory_bytes
     lowest = min((each for each in (limit, soft, hard) if each != resource.RLIM_INFINITY), default=limit)
     resource.setrlimit(resource.RLIMIT_AS, (lowest, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _size_pages() -> int:
+    """The address space of this process, in pages. Called for each row of a dataset, so without what makes `open` slow."""
+    number = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return int(os.read(number, 100).split()[0])
+    finally:
+        os.close(number)

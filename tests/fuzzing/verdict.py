@@ -11,7 +11,7 @@ from tests.fuzzing.worker import STARTS_AGAIN, Outcome
 DOCUMENTED = frozenset({0, 65, 69, 70, 73, 75, 77, 78})  # 1 is a bug, see job/errors.py
 DAMAGED = 73
 RUN_FOLDER_CODES = frozenset({0, DAMAGED})
-SECRET = "neverToBeShown"
+SECRET = "ToBe".join(["never", "Shown"])  # nowhere as a whole: hypothesis also draws what it finds in sources
 MEMORY_BYTES = 1_500 * 2**20  # beside the process itself; what a template may take, and a margin
 SECONDS = 15.0  # of the processor
 OUTPUT = "results"  # where runs of the area `run folders` write to

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fuzzing.campaign import AREAS, Campaign
 from tests.fuzzing.case import Case, Edit, Put
-from tests.fuzzing.verdict import violations
+from tests.fuzzing.verdict import SECRET, violations
 from tests.fuzzing.worker import STARTS_AGAIN, Outcome, Worker
 
 pytestmark = pytest.mark.slow
@@ -64,7 +64,7 @@ def _line(code: int = 0, message: str = "results/x: well") -> str:
         (Outcome(0, _line(73), "", 1), "the last line is no run_finished with this exit code and a message"),
         (Outcome(0, _line() + "more\n", "", 1), "the last line is no run_finished with this exit code and a message"),
         (Outcome(0, _line(), "oh", 1), "standard error: 'oh'"),
-        (Outcome(0, _line(message="hf_neverToBeShown"), "", 1), "says the secret"),
+        (Outcome(0, _line(message=f"hf_{SECRET}"), "", 1), "says the secret"),
         (Outcome(0, _line(), "", 100), "is slow"),
         (Outcome(0, _line(), "", 1, peak=2**33), "eats memory"),
         (Outcome(0, _line(), "", 1, threads=("journal",)), "leaves threads: ['journal']"),
