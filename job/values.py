@@ -4,6 +4,7 @@ import json
 import re
 from typing import Any
 
+_DEEPEST = 100  # levels of a JSON value; pydantic writes 255 of them, and Python reads a thousand
 SHORTEST_TOKEN = 6  # the log replaces a token wherever it stands: `0` or `false` would garble every line
 
 
@@ -84,6 +85,14 @@ def _parsed(text: str) -> Any:
     try:
         value = json.loads(text)
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        too_deep = _levels(value) > _DEEPEST
     except RecursionError as error:
         raise ValueError("is nested too deeply") from error
+    if too_deep:
+        raise ValueError("is nested too deeply")
     return value
+
+
+def _levels(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_levels, inner), default=0)

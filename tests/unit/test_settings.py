@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -360,3 +361,16 @@ def test_values_that_could_only_fail_later_are_refused(variables: dict[str, str]
     with pytest.raises(SettingsError) as caught:
         Settings.from_env({"MODEL_ID": "m", "DATASET_ID": "d"} | variables)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("levels", [101, 300, 2000, 100_000])
+def test_engine_args_that_are_nested_too_deeply_are_a_problem(levels: int) -> None:
+    """pydantic reads what it cannot write, and the log is to show them."""
+    text = '{"a": ' * levels + "1" + "}" * levels
+    problem = problems(ENGINE="echo", ENGINE_ARGS=text)["ENGINE_ARGS"]
+    assert "is nested too deeply" in problem
+
+
+def test_engine_args_that_are_nested_as_deeply_as_allowed_are_shown() -> None:
+    text = '{"a": ' * 99 + "1" + "}" * 99
+    assert json.dumps(settings(ENGINE="vllm", ENGINE_ARGS=text).shown()["engine_args"]) == text
