@@ -1,15 +1,14 @@
 """`python -m tests.fuzzing.job`: `python -m job` that waits for nothing, as a Hub that is not there would be waited for."""
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from job.__main__ import run
 from job.protocols import Hub, Stop
 from job.run_lock import RunLock
 from job.settings import HubSettings
-from job.shutdown import StopSignal, ignore_signals, listen
 
 
 class FakeTime:
@@ -40,17 +39,5 @@ def effects() -> Mapping[str, Any]:
     return {"connect": connect, "lock": lock}
 
 
-def _run() -> int:
-    stop = StopSignal()
-    listen(stop)
-    from job.engine.lifeline import hold_in_forks
-    from job.main import main
-
-    hold_in_forks()
-    code = main(os.environ, stop, **effects())
-    ignore_signals()
-    return code
-
-
 if __name__ == "__main__":
-    sys.exit(_run())
+    sys.exit(run(effects))

@@ -2,23 +2,18 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from job.shutdown import StopSignal, ignore_signals, listen
+from job.__main__ import run
 
 
-def _run() -> int:
-    stop = StopSignal()
-    listen(stop)
-    from job.engine.lifeline import hold_in_forks
-    from job.main import main
+def _effects() -> Mapping[str, Any]:
     from tests.integration.ledger import with_ledger
 
-    hold_in_forks()
-    code = main(os.environ, stop, choose_backend=with_ledger(Path(os.environ["LEDGER"])))
-    ignore_signals()
-    return code
+    return {"choose_backend": with_ledger(Path(os.environ["LEDGER"]))}
 
 
 if __name__ == "__main__":
-    sys.exit(_run())
+    sys.exit(run(_effects))
