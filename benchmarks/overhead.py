@@ -28,6 +28,7 @@ import psutil  # type: ignore[import-untyped]
 from dotenv import dotenv_values
 
 from job import hub, logs, prompts
+from job.engine.postmortem import Watch
 from job.engine.vllm import VllmBackend, VllmEngine
 from job.generation import generate
 from job.identity import row_seed
@@ -106,7 +107,7 @@ class Bench:
             enable_chunked_prefill=False,  # as in job.engine.vllm: seeded sampling dies with it on a CPU
             use_tqdm_on_load=False,
         )
-        self._engine = VllmEngine(self.llm.llm_engine, self._sampling, self._backend.facts)
+        self._engine = VllmEngine(self.llm.llm_engine, self._sampling, self._backend.facts, Watch())
 
     def differing_settings(self) -> dict[str, tuple[object, object]]:
         """What the job's own engine would schedule otherwise than `LLM` does, as (job, bare): one engine would hide it."""

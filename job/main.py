@@ -57,7 +57,6 @@ def main(environ: MutableMapping[str, str], stop: StopSignal, **effects: Any) ->
         log.info("settings_loaded", **settings.shown())
         stop.grace_seconds = settings.run.shutdown_grace_seconds
         with scratch_folder(environ) as scratch:
-            environ.setdefault("VLLM_RPC_BASE_PATH", str(scratch))
             environ[LAST_WORDS_VARIABLE] = str(scratch / "last-words.jsonl")
             return _run(settings, environ, started, {"stop": stop, **effects})
     except JobError as error:

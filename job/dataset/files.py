@@ -11,10 +11,10 @@ from job.references import DATA_SUFFIXES
 from job.settings import DataSettings
 
 READERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
-# pandas, under the CSV reader, turns words such as "NA" and "null" into missing values: only an empty cell is one here.
 _DEEPEST = 500  # levels: pyarrow's reader of JSON calls itself for each, until the stack is full
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 _STEPS = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
+# pandas, under the CSV reader, turns words such as "NA" and "null" into missing values: only an empty cell is one here.
 CSV_OPTIONS = {"keep_default_na": False, "na_values": [""]}
 
 

@@ -17,7 +17,7 @@ LAST_WORDS_VARIABLE = "JOB_ENGINE_LAST_WORDS"
 _CGROUP, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 _VMSTAT = Path("/proc/vmstat")
 _SHOWN_CHARACTERS = 600
-_SAFE = "The same command goes on."
+_GOES_ON = "The same command goes on."
 
 _SMALLER = "choose a QUANTIZATION, or spread the model with TENSOR_PARALLEL_SIZE"
 _MORE_MEMORY = f"Give the job more memory, lower KV_CACHE_MEMORY_BYTES or MAX_MODEL_LEN, {_SMALLER}."
@@ -75,15 +75,15 @@ def explained(death: Death, error: BaseException) -> str:
     for pattern, cause, remedy in _REASONS:
         if found := re.search(pattern, words or str(error)):
             said = next((line for line in death.last_words if found.group() in line), str(error))
-            return f"{cause} ({_short(said)}). {remedy} {_SAFE}"
+            return f"{cause} ({_short(said)}). {remedy} {_GOES_ON}"
     if death.oom_kills and (not death.exit_codes or -signal.SIGKILL in death.exit_codes.values()):
-        return f"the kernel killed a process because the memory of this machine or container ran out. {_MORE_MEMORY} {_SAFE}"
+        return f"the kernel killed a process because the memory of this machine or container ran out. {_MORE_MEMORY} {_GOES_ON}"
     for name, code in death.exit_codes.items():
         if code < 0 and code != -signal.SIGTERM:  # which is how the others are ended then
-            return f"{_signalled(name, -code)} {_SAFE}"
+            return f"{_signalled(name, -code)} {_GOES_ON}"
     # The first one to fail knows why; the others only that it did.
-    said = death.last_words[0] if death.last_words else str(error) or type(error).__name__
-    return f"{_short(said)}. {_SAFE} The log lines of vLLM's processes above say more."
+    said = death.last_words[0] if death.last_words else plain(error)
+    return f"{_short(said)}. {_GOES_ON} The log lines of vLLM's processes above say more."
 
 
 def _signalled(name: str, number: int) -> str:
@@ -94,8 +94,18 @@ def _signalled(name: str, number: int) -> str:
     return f"{name} crashed with {signal.Signals(number).name}. The log lines of vLLM's processes above may say why."
 
 
+def plain(error: BaseException) -> str:
+    """What an error says, in one line that can be shown."""
+    return _in_one_line(str(error)) or type(error).__name__
+
+
 def _short(text: str) -> str:
-    return " ".join(text.split())[:_SHOWN_CHARACTERS].rstrip(" .")
+    """To be followed by a full stop."""
+    return _in_one_line(text).rstrip(" .")
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(text.split())[:_SHOWN_CHARACTERS]
 
 
 def oom_kills() -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from job.engine.adapter import Adapter
-from job.engine.postmortem import Watch
+from job.engine.postmortem import Watch, plain
 from job.engine.tokenizer import UNTRUSTED, ModelTokenizer, load_tokenizer
 from job.errors import EngineError, Problem, SettingsError
 from job.protocols import ModelFiles
@@ -130,14 +130,12 @@ class VllmBackend:
 class VllmEngine:
     """An LLMEngine with its weights loaded; its EngineCore and workers are children of this process."""
 
-    def __init__(
-        self, engine: "LLMEngine", sampling: Mapping[str, Any], facts: Mapping[str, object], watch: Watch | None = None
-    ) -> None:
+    def __init__(self, engine: "LLMEngine", sampling: Mapping[str, Any], facts: Mapping[str, object], watch: Watch) -> None:
         from vllm.inputs import tokens_input
         from vllm.sampling_params import SamplingParams
 
         self._engine = engine
-        self._watch = watch or Watch()
+        self._watch = watch
         self._sampling = sampling
         self._params = SamplingParams
         self._tokens_input = tokens_input
@@ -256,7 +254,7 @@ def _stop_token_ids(config: "VllmConfig") -> set[int]:
 
 def _named(error: Exception, settings: Settings) -> Problem:
     """The setting that vLLM's message is about, as far as it can be told."""
-    message = _plain(error)
+    message = plain(error)
     for variable, value in (("MAX_MODEL_LEN", settings.engine.max_model_len), ("QUANTIZATION", settings.engine.quantization)):
         if variable.lower() in message.lower():
             return Problem(variable, str(value), f"does not fit the model: {message}")
@@ -266,8 +264,3 @@ def _named(error: Exception, settings: Settings) -> Problem:
     if named or isinstance(error, TypeError):
         return Problem("ENGINE_ARGS", str(settings.engine.engine_args), f"vLLM does not take it: {message}")
     return Problem("MODEL_ID", settings.model.model_id, f"vLLM cannot run it with these settings: {message}")
-
-
-def _plain(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text[:600] or type(error).__name__

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from job.engine import adapter as engine_adapter
+from job.engine.postmortem import Watch
 from job.engine.vllm import VllmEngine
 from job.errors import EngineError
 from job.local_files import LocalFiles
@@ -190,5 +191,5 @@ def test_a_core_that_dies_while_it_loads_the_adapter_ends_the_run_instead_of_kee
     engine: Any = SimpleNamespace(engine_core=core, vllm_config=config, add_lora=lambda _request: answer.result(timeout=60))
     files = LocalFiles("adapter", Source(str(adapter), "sha256:0", local=True), any_format=False)
     with pytest.raises(EngineError, match=f"vLLM died while it loaded {adapter}"):
-        VllmEngine(engine, {}, {}).load(engine_adapter.Adapter(files))
+        VllmEngine(engine, {}, {}, Watch()).load(engine_adapter.Adapter(files))
     assert shut_down == [True]
