@@ -10,6 +10,7 @@ from job.hub.access import DATASET, Target
 from job.hub.cache import reading_errors
 from job.hub.retry import MismatchError
 from job.references import has_digest
+from job.scratch import temporary_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Head:
         """
         if path not in self.digests:
             return None
-        with reading_errors(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
+        with reading_errors(temporary_folder()), tempfile.TemporaryDirectory() as folder:
             found = api.hf_hub_download(target.repo_id, path, repo_type=DATASET, revision=self.commit, local_dir=folder)
             if not has_digest(Path(found), self.digests[path]):
                 raise MismatchError(f"{path} came damaged from the Hub")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from job.errors import OutputError
-from job.scratch import scratch_folder
+from job.scratch import scratch_folder, temporary_folder
 
 USES_IT = """
 import os, subprocess, sys, tempfile, time
@@ -34,7 +34,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_all_temporary_files_are_in_it_and_gone_after_it(temporary: Path) -> None:
     environ = {"TMPDIR": str(temporary)}
     with scratch_folder(environ) as folder:
-        assert folder.parent == temporary
+        assert folder.parent == temporary_folder() == temporary
         assert environ["TMPDIR"] == str(folder)
         assert environ["TORCHINDUCTOR_CACHE_DIR"] == f"{temporary}/torchinductor_{os.getuid()}"
         with tempfile.NamedTemporaryFile(delete=False) as file:
@@ -55,10 +55,19 @@ def test_a_cache_that_is_set_stays_where_it_is(temporary: Path) -> None:
 def test_sockets_fit_where_the_folder_for_temporary_files_has_a_long_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("long" * 20)))
-    with scratch_folder({}) as folder:
-        assert len(str(folder / "123e4567-e89b-12d3-a456-426614174000").encode()) <= 107
+    """All else is where it was asked for: that may be the only place with room."""
+    long = tmp_path / ("long" * 20)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    environ: dict[str, str] = {}
+    with scratch_folder(environ) as folder:
+        assert folder.parent == long
+        sockets = Path(environ["VLLM_RPC_BASE_PATH"])
+        assert sockets.is_dir()
+        assert len(str(sockets / "123e4567-e89b-12d3-a456-426614174000").encode()) <= 107
     assert not folder.exists()
+    assert not sockets.exists()
+    assert "VLLM_RPC_BASE_PATH" not in environ
 
 
 def test_no_room_for_temporary_files_is_named(temporary: Path) -> None:
