@@ -42,7 +42,7 @@ def hub(hub: HubServer) -> HubServer:
     hub.add_token("ana", "hf_other", FineGrained({"datasets/ana/other": "write", "bo": "write"}))
     hub.add_token("ana", "hf_reader", FineGrained({"ana": "read"}))
     hub.add_token("ana", "hf_space", FineGrained({"ana": "write"}))
-    hub.add_user("bo", token="hf_bo")
+    hub.add_user("bo", token="hf_bob")
     hub.add_organisation("writers", {"ana": "write"})
     hub.add_organisation("readers", {"ana": "read", "bo": "write"})
     hub.add_repo("dataset", "ana/private", private=True)
@@ -110,7 +110,7 @@ def test_a_token_may_publish_or_is_told_why_not(
         ("writers", "hf_read", False),
         ("writers", "hf_space", False),
         ("readers", "hf_ana", False),
-        ("readers", "hf_bo", True),
+        ("readers", "hf_bob", True),
         ("nobody", "hf_ana", False),
     ],
 )
@@ -124,7 +124,7 @@ def test_another_namespace_takes_results_of_those_who_write_there(
     if allowed:
         assert error is None
     else:
-        account = "bo" if token == "hf_bo" else "ana"
+        account = "bo" if token == "hf_bob" else "ana"
         assert isinstance(error, AccessError)
         assert str(error) == (
             f"{namespace}/{place}: the account {account} may not write there with this HF_TOKEN. Give the token that right "

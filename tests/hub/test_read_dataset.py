@@ -184,13 +184,13 @@ def test_rows_in_the_cache_outlive_an_outage(hub: HubServer, repository: Reposit
     assert instructions(opened(hub, commit)) == ["a", "b"]
 
 
-@pytest.mark.parametrize("token", [None, "hf_bo"])
+@pytest.mark.parametrize("token", [None, "hf_bob"])
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_gated_dataset_at_a_full_commit_asks_for_its_terms(
     request: pytest.FixtureRequest, opened: Open, token: str | None, tls: bool
 ) -> None:
     server: HubServer = request.getfixturevalue("secure" if tls else "plain")
-    server.add_user("bo", token="hf_bo")
+    server.add_user("bo", token="hf_bob")
     commit = server.add_repo("dataset", "ana/d", files=FILES, gated="manual").head()
     error = refusal(lambda: opened(server, commit, token))
     assert type(error) is AccessError
@@ -199,9 +199,9 @@ def test_a_gated_dataset_at_a_full_commit_asks_for_its_terms(
 
 
 @pytest.mark.parametrize("name", ["private", "missing"])
-@pytest.mark.parametrize("token", [None, "hf_bo"])
+@pytest.mark.parametrize("token", [None, "hf_bob"])
 def test_a_dataset_that_is_not_there_for_us_is_named(secure: HubServer, opened: Open, name: str, token: str | None) -> None:
-    secure.add_user("bo", token="hf_bo")
+    secure.add_user("bo", token="hf_bob")
     commit = "0" * 40
     if name == "private":
         commit = secure.add_repo("dataset", "ana/d", files=FILES, private=True).head()

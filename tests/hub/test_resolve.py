@@ -57,12 +57,12 @@ def test_a_missing_repository_is_named_with_its_variable(hub: HubServer, connect
 
 
 @pytest.mark.parametrize("name", ["ana/none", "ana/private"])
-@pytest.mark.parametrize("token", [None, "hf_bo"])
+@pytest.mark.parametrize("token", [None, "hf_bob"])
 def test_a_private_repository_looks_missing_to_others(
     secure: HubServer, connect: Connect, name: str, token: str | None
 ) -> None:
     """Over TLS, where the library takes the bare 401 that an anonymous request gets for a missing repository."""
-    secure.add_user("bo", token="hf_bo")
+    secure.add_user("bo", token="hf_bob")
     secure.add_repo("model", "ana/private", files=FILES, private=True)
     error = refusal(connect, secure, name, token)
     assert isinstance(error, SettingsError)
@@ -81,18 +81,18 @@ def test_a_missing_revision_is_named_with_its_variable(hub: HubServer, model: Re
     assert str(error) == "MODEL_REVISION='v2': ana/m has no such branch, tag or commit"
 
 
-@pytest.mark.parametrize("token", [None, "hf_bo", "hf_narrow"])
+@pytest.mark.parametrize("token", [None, "hf_bob", "hf_narrow"])
 @pytest.mark.parametrize("kind", ["model", "dataset"])
 def test_a_gated_repository_asks_for_its_terms(hub: HubServer, connect: Connect, token: str | None, kind: Kind) -> None:
-    hub.add_user("bo", token="hf_bo")
-    hub.add_user("cy", token="hf_cy")
+    hub.add_user("bo", token="hf_bob")
+    hub.add_user("cy", token="hf_cyd")
     hub.add_token("cy", "hf_narrow", FineGrained({"cy": "read"}))
     repository = hub.add_repo("dataset" if kind == "dataset" else "model", "ana/m", files=FILES, gated="manual")
     repository.granted.add("cy")
     error = refusal(connect, hub, token=token, kind=kind)
     assert isinstance(error, AccessError)
     assert "is gated. Accept its terms on its page" in str(error)
-    assert connect(hub, "hf_cy").resolve(kind, "ana/m", "main").commit == repository.head()
+    assert connect(hub, "hf_cyd").resolve(kind, "ana/m", "main").commit == repository.head()
 
 
 @pytest.mark.parametrize("token", ["hf_wrong", "hf_old"])

@@ -235,14 +235,14 @@ def test_a_hub_that_is_down_with_a_pinned_model_is_an_outage(hub: HubServer, mod
     assert type(refusal(files)) is HubUnavailableError
 
 
-@pytest.mark.parametrize("token", [None, "hf_bo"])
+@pytest.mark.parametrize("token", [None, "hf_bob"])
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_gated_model_at_a_full_commit_asks_for_its_terms(
     request: pytest.FixtureRequest, connect: Connect, token: str | None, tls: bool
 ) -> None:
     """Its commit needs no look-up, so the first to notice is the check of its files."""
     server: HubServer = request.getfixturevalue("secure" if tls else "plain")
-    server.add_user("bo", token="hf_bo")
+    server.add_user("bo", token="hf_bob")
     commit = server.add_repo("model", "ana/m", files=SMALL | SHARDS, gated="manual").head()
     source = connect(server, token).resolve("model", "ana/m", commit)
     assert not server.requests
@@ -252,18 +252,18 @@ def test_a_gated_model_at_a_full_commit_asks_for_its_terms(
 
 
 def test_a_gated_model_is_fetched_by_those_who_were_let_in(hub: HubServer, connect: Connect) -> None:
-    hub.add_user("bo", token="hf_bo")
+    hub.add_user("bo", token="hf_bob")
     model = hub.add_repo("model", "ana/m", files=SMALL | SHARDS, gated="manual")
     model.granted.add("bo")
-    files = files_of(connect, hub, model.head(), token="hf_bo")
+    files = files_of(connect, hub, model.head(), token="hf_bob")
     files.check()
     assert names(files.all_files()) == WANTED
 
 
 @pytest.mark.parametrize("name", ["private", "missing"])
-@pytest.mark.parametrize("token", [None, "hf_bo"])
+@pytest.mark.parametrize("token", [None, "hf_bob"])
 def test_a_model_that_is_not_there_for_us_is_named(secure: HubServer, connect: Connect, name: str, token: str | None) -> None:
-    secure.add_user("bo", token="hf_bo")
+    secure.add_user("bo", token="hf_bob")
     commit = "0" * 40
     if name == "private":
         commit = secure.add_repo("model", "ana/m", files=SMALL | SHARDS, private=True).head()
