@@ -1,11 +1,12 @@
 """What MODEL_ID and DATASET_ID refer to: a repository on the Hub, or files on this machine and the digest of their content."""
 
 import hashlib
+import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from job.files import open_file
+from job.threads import thread_pool
 
 SHA256_LENGTH, GIT_DIGEST_LENGTH = 64, 40  # in hex
 DATA_SUFFIXES = frozenset({".parquet", ".jsonl", ".json", ".csv"})
@@ -27,7 +28,7 @@ def _exists(path: Path) -> bool:
 
 def base_name(reference: str) -> str:
     """The last part of a Hub id or path: the model's name in folders and repositories."""
-    return Path(reference).expanduser().resolve().name if is_local(reference) else reference.rsplit("/", 1)[-1]
+    return Path(os.path.realpath(Path(reference).expanduser())).name if is_local(reference) else reference.rsplit("/", 1)[-1]
 
 
 def run_name(model_id: str, lora_id: str | None) -> str:
@@ -69,7 +70,7 @@ def content_digest(path: Path) -> str:
     if path.is_file():
         return sha256_of(path)
     files = sorted(_visible_files(path), key=lambda file: file.relative_to(path).as_posix())
-    with ThreadPoolExecutor() as pool:  # hashing runs outside of the interpreter lock
+    with thread_pool() as pool:
         digests = pool.map(sha256_of, files)
         lines = [f"{digest} {file.relative_to(path).as_posix()}\n" for file, digest in zip(files, digests, strict=True)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,7 +1,8 @@
-"""SIGTERM and SIGINT become a flag that the feed loop reads; a second signal ends the process at once.
+"""SIGTERM and SIGINT become a flag that the feed loop reads; a second signal, half a second later, ends the process at once.
 
 Where nothing reads the flag a signal interrupts instead. What can be made again in seconds is left at once; what is worth
-finishing, rows in flight and the writing of results, is left when the grace is over.
+finishing, rows in flight and the writing of results, is left when the grace is over. Then too what was left at once and has
+not ended yet, such as a wait for the threads of a download.
 """
 
 import os
@@ -13,8 +14,9 @@ from types import FrameType
 from typing import Any, Literal
 
 GRACE_SECONDS = 20.0  # until the settings are read
-_AGAIN_SECONDS = 0.5  # the alarm rings again: it may have come a moment before a block that it is to end
-_LONGEST_ALARM_SECONDS = 1e9  # some thirty years; the kernel takes no more than nine times that
+# From the first signal on an alarm rings this often, to look at the clock. Until it rings, another signal is the same one:
+# `timeout` sends it to its child and then to the process group.
+_ALARM_SECONDS = 0.5
 _INIT_PID = 1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -42,21 +44,22 @@ class StopSignal:
         self.signal = name
         self._requested_at = self._clock()
         if self._interrupts == "at once":
-            self._interrupt()
+            self._interrupts = "after the grace"
+            raise Interrupted
         self.ring()
 
     def ring(self) -> None:
         """Look at the clock. Raises: Interrupted in a block that is to be left when the grace is over, if it is."""
         if self._interrupts == "after the grace" and self.grace_is_over:
-            self._interrupt()
+            raise Interrupted
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
-        """A signal that comes in this block, or came before it, raises Interrupted there."""
+        """A signal that comes in this block, or came before it, raises Interrupted there; the end of the grace once more."""
+        if self.signal:
+            raise Interrupted
         self._interrupts = "at once"
         try:
-            if self.signal:
-                raise Interrupted
             yield
         finally:
             self._interrupts = "never"
@@ -72,25 +75,25 @@ class StopSignal:
         finally:
             self._interrupts = "never"
 
-    def _interrupt(self) -> None:
-        self._interrupts = "never"
-        raise Interrupted
-
 
 def listen(stop: StopSignal) -> Mapping[signal.Signals, Any]:
-    """Turn SIGTERM and SIGINT into `stop.request()`, and the end of the grace into `stop.ring()`.
+    """Turn SIGTERM and SIGINT into `stop.request()`, and from then on look at the clock with `stop.ring()`.
 
     Returns: the handlers that were there before.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
         # No logging here: the signal may have come in the middle of a log line.
+        if not stop.signal:
+            signal.setitimer(signal.ITIMER_REAL, _ALARM_SECONDS, _ALARM_SECONDS)
+            stop.request(signal.Signals(number).name)
+
+    def ring(number: int, frame: FrameType | None) -> None:
         for each in _SIGNALS:
             signal.signal(each, _end_init if os.getpid() == _INIT_PID else signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, min(stop.grace_seconds or _AGAIN_SECONDS, _LONGEST_ALARM_SECONDS), _AGAIN_SECONDS)
-        stop.request(signal.Signals(number).name)
+        stop.ring()
 
-    handlers = {signal.SIGALRM: lambda number, frame: stop.ring()} | dict.fromkeys(_SIGNALS, handle)
+    handlers: dict[signal.Signals, Any] = {signal.SIGALRM: ring} | dict.fromkeys(_SIGNALS, handle)
     return {number: signal.signal(number, handler) for number, handler in handlers.items()}
 
 
@@ -108,9 +111,9 @@ def listening(stop: StopSignal) -> Iterator[None]:
 
 def ignore_signals() -> None:
     """Let no signal change how the process ends from here on: the interpreter takes some tenths of a second to do so."""
+    signal.setitimer(signal.ITIMER_REAL, 0)  # first: the alarm would listen again
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _end_init(number: int, frame: FrameType | None) -> None:

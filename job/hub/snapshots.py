@@ -6,7 +6,6 @@ model that is in the cache at a full commit needs no request at all.
 
 import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +18,7 @@ from job.hub.retry import Patience, causes
 from job.hub_refusals import gated, missing
 from job.local_files import CONFIGS, NO_WEIGHTS, VARIABLES, has_safe_weights
 from job.records import Kind, Source
+from job.threads import thread_pool
 
 # Weights in forms that the engine does not read unless it is told to.
 OTHER_WEIGHTS = (
@@ -90,11 +90,11 @@ class HubFiles:
 
         Raises: MismatchError for one of those that are damaged.
         """
-        with ThreadPoolExecutor() as pool:
+        with thread_pool() as pool:
             checks = {name: pool.submit(check_content, name, path) for name, path in self._unchecked.items()}
-        for name, check in checks.items():
-            check.result()
-            del self._unchecked[name]
+            for name, check in checks.items():
+                check.result()
+                del self._unchecked[name]
 
     def _listed(self, *more_ignored: str) -> Sequence[_Listed]:
         from huggingface_hub import constants

@@ -122,6 +122,7 @@ def test_a_second_signal_ends_at_once_and_loses_nothing(
         some_finished(job, output, 1)
         job.process.send_signal(first)
         job.event("shutdown_requested")
+        time.sleep(0.6)  # until then it would be the same signal
         before = finished_rows(output)
         job.process.send_signal(second)
         at = time.monotonic()
@@ -191,6 +192,35 @@ def test_a_long_check_is_broken_off(tmp_path: Path, output: Path) -> None:
     assert not stopped.of("dataset_loaded")
     assert "before anything was generated" in stopped.last["message"]
     assert stopped.stderr == ""
+
+
+def test_a_long_look_at_a_model_is_broken_off(tmp_path: Path, output: Path) -> None:
+    """Its files are read in threads, which nothing can interrupt: they are not waited for."""
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("one", "two", "three", "four"):
+        with (model / f"{name}.safetensors").open("wb") as file:
+            file.truncate(16 * 2**30)
+    data = write_jsonl(tmp_path / "rows.jsonl", [{"instruction": "Count."}])
+    with running(tmp_path / "log", {"MODEL_ID": model, "DATASET_ID": data, "OUTPUT_DIR": output}) as job:
+        job.event("dataset_loaded")
+        time.sleep(0.5)
+        job.process.send_signal(signal.SIGTERM)
+        at = time.monotonic()
+        stopped = job.end()
+        assert time.monotonic() - at < 2
+    assert stopped.code == stopped.last["exit_code"] == 75
+    assert stopped.stderr == ""
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_process_without_standard_streams_runs_as_any_other(closed: str, tmp_path: Path, output: Path) -> None:
+    data = write_jsonl(tmp_path / "rows.jsonl", [{"instruction": "Count."}])
+    variables = {**ECHO, "DATASET_ID": data, "OUTPUT_DIR": output, "LOG_FORMAT": "auto"}
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", *JOB]
+    with running(tmp_path / "log", variables, command) as job:
+        assert job.process.wait(60) == 0
+    assert len(finished_rows(output)) == 1
 
 
 @pytest.mark.parametrize("grace", [0, 60])

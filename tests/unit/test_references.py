@@ -49,6 +49,11 @@ def test_the_base_name_of_the_current_folder_is_its_own(tmp_path: Path, monkeypa
     assert base_name(".") == "my-model"
 
 
+def test_a_link_to_itself_has_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    assert base_name(str(tmp_path / "loop")) == "loop"
+
+
 def test_the_base_name_of_a_path_below_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
     assert base_name("~") == "me"
