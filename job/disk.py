@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from job.errors import OutputError
+from job.files import open_file
 
 # What file systems say that do not know the sync of a folder, or are read-only.
 _NO_SYNC_OF_FOLDERS = frozenset({errno.EBADF, errno.EINVAL, errno.EOPNOTSUPP, errno.EROFS})
@@ -97,7 +98,7 @@ def sync_folder(folder: Path) -> None:
 
 def sync_file(path: Path) -> None:
     """Put the content of a file on the disk. Not of one that this process has locked: closing it gives a POSIX lock away."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         os.fsync(file.fileno())
 
 
@@ -117,6 +118,12 @@ def move_whole(half_made: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
+def remove_whole(path: Path) -> None:
+    """Remove a file, and put that on the disk before what follows."""
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
 def json_text(values: Mapping[str, object]) -> str:
     """JSON for people to read too."""
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
@@ -124,7 +131,7 @@ def json_text(values: Mapping[str, object]) -> str:
 
 def _sqlite_remedy(path: Path, error: sqlite3.Error) -> str:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
         return f"{path}: the journal is damaged ({error}): move it away and run again."
     if code == sqlite3.SQLITE_FULL:
         return f"{path}: the disk is full: make room and run the same command again; rows in the journal are kept."

@@ -40,6 +40,8 @@ CREATE TABLE finished(
     checksum INTEGER NOT NULL
 );
 """
+_TABLES = [(statement.strip(),) for statement in _SCHEMA.split(";") if statement.strip()]
+_BESIDE = ("-journal", "-wal", "-shm")  # files of SQLite's own
 # A failed row may be replaced; an answered one never.
 _INSERT = (
     "INSERT INTO finished VALUES {} ON CONFLICT(position) DO UPDATE SET answered = excluded.answered, "
@@ -107,24 +109,25 @@ class Journal:
     def rows(self, rows: int) -> Iterator[ResultRow]:
         """All finished rows at positions below `rows`, by position.
 
-        Raises: OutputError where a row is not as it was written; it is removed, so that it is answered anew.
+        Raises: OutputError where rows are not as they were written; they are removed, so that they are answered anew.
         """
+        damaged: list[int] = []
         with self._reading("SELECT * FROM finished WHERE position BETWEEN 0 AND ? ORDER BY position", rows - 1) as found:
             for *values, checksum in found:
                 if _checksum(values) != checksum:
-                    break
-                yield _decoded(*values)
-            else:
-                return
-        self._remove(values[0])
-        raise OutputError(
-            f"{self.path}: row {values[0]} is damaged, the disk did not keep what was written. It is removed: run the same "
-            f"command again to answer it anew, and have the disk checked."
-        )
+                    damaged.append(values[0])
+                elif not damaged:
+                    yield _decoded(*values)
+        if damaged:
+            self._remove(damaged)
+            raise OutputError(
+                f"{self.path}: {len(damaged)} rows are damaged, the first of them row {damaged[0]}: the disk did not keep what "
+                f"was written. They are removed: run the same command again to answer them anew, and have the disk checked."
+            )
 
-    def _remove(self, position: int) -> None:
+    def _remove(self, positions: Sequence[int]) -> None:
         with disk_errors(self.path), closing(_connect(self.path)) as connection, connection:
-            connection.execute("DELETE FROM finished WHERE position = ?", (position,))
+            connection.executemany("DELETE FROM finished WHERE position = ?", ((position,) for position in positions))
 
     def writer(self) -> "JournalWriter":
         """A writer for this journal; one at a time, and opened after the engine, whose fork must not copy its thread."""
@@ -142,20 +145,34 @@ class Journal:
 
     def _check(self, identity: Identity) -> None:
         """Make the tables of a new journal; be sure that an old one is sound, a journal, and this run's."""
-        # A process that was killed in a commit may have emptied its rollback journal and not synced that. The rows can be read
-        # then, and a power cut would bring the rollback back.
-        with suppress(FileNotFoundError):
-            sync_file(self.path.with_name(f"{self.path.name}-journal"))
+        for suffix in _BESIDE:
+            self._check_beside(self.path.with_name(f"{self.path.name}{suffix}"))
         with closing(_connect(self.path)) as connection, connection:
             if connection.execute("PRAGMA application_id").fetchone() != (_APPLICATION_ID,):
                 if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
                     raise OutputError(f"{self.path} is another program's database: move it away and run again.")
-                connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID}; COMMIT")
-            if connection.execute("SELECT count(*) FROM run").fetchone() == (0,):
+                connection.execute("BEGIN")
+                for (statement,) in _TABLES:
+                    connection.execute(statement)
                 connection.execute("INSERT INTO run VALUES (?)", (identity.digest,))
-            (found,) = connection.execute("SELECT identity FROM run").fetchone()
-            if found != identity.digest:
-                raise OutputError(f"{self.path} holds rows of another run ({found[:12]}): move it away and run again.")
+                connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            # A trigger, for one, could take the rows away again that are written.
+            if connection.execute("SELECT sql FROM sqlite_master ORDER BY rowid").fetchall() != _TABLES:
+                raise OutputError(f"{self.path}: the journal was changed by another program: move it away and run again.")
+            runs = [found for (found,) in connection.execute("SELECT identity FROM run")]
+            if runs != [identity.digest]:
+                shown = ", ".join(str(found)[:12] for found in runs) or "none is named"
+                raise OutputError(f"{self.path} holds rows of another run ({shown}): move it away and run again.")
+
+    @staticmethod
+    def _check_beside(path: Path) -> None:
+        """Put on the disk what is there, and be sure that it is a file: SQLite would wait at a pipe.
+
+        A process that was killed in a commit may have emptied its rollback journal and not synced that. The rows can be read
+        then, and a power cut would bring the rollback back.
+        """
+        with suppress(FileNotFoundError):
+            sync_file(path)
 
 
 class JournalWriter:

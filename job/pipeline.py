@@ -13,7 +13,7 @@ from typing import Any, TextIO
 import structlog
 
 from job import card, estimate, generation, hub, manifest, prompts, publication, results
-from job.disk import check_no_links, check_writable, disk_errors, json_text, write_whole
+from job.disk import check_no_links, check_writable, disk_errors, json_text, remove_whole, write_whole
 from job.engine import choose_backend
 from job.errors import EngineError, FailedRowsError, JobError, StoppedError
 from job.estimate import Estimate
@@ -303,6 +303,7 @@ def _write_results(plan: Plan, journal: Journal, account: _Account) -> Mapping[s
         return found
     journal.check_held()
     with disk_errors(folder):
+        remove_whole(folder / MANIFEST)  # until it is there again, the folder is not whole
         with account.phase("results"):
             written = results.write_data(
                 folder,
@@ -346,4 +347,7 @@ def _point_to_latest(folder: Path) -> None:
     with suppress(OSError):
         half_made.unlink(missing_ok=True)
         half_made.symlink_to(folder.name)
-        half_made.replace(link)
+        try:
+            half_made.replace(link)
+        except OSError:
+            half_made.unlink()

@@ -397,7 +397,7 @@ OUTPUTS = [
         "journal with a garbled row",
         73,
         changed_in_the_journal("UPDATE finished SET completions = '[{' WHERE position = 1"),
-        ["journal.sqlite: row 1 is damaged", "It is removed: run the same command again to answer it anew"],
+        ["journal.sqlite: 1 rows are damaged, the first of them row 1", "run the same command again to answer them anew"],
     ),
     Case("run held by another process", 75, locked, ["is being worked on by process 4711 on elsewhere", "wait for it to end"]),
 ]

@@ -124,3 +124,15 @@ def test_a_run_is_free_again_when_its_process_was_killed(tmp_path: Path, output:
         first.process.kill()
         first.process.wait()
     assert run_job(**run).code == 0
+
+
+def test_results_that_are_being_written_again_are_not_called_whole(tmp_path: Path) -> None:
+    run = settings(tmp_path, rows=9, delay=0, window=9)
+    assert run_job(**run, MAX_ROWS=5).code == 0
+    folder = results_folder(tmp_path / "results")
+    (folder / "README.md.tmp").mkdir()
+    assert run_job(**run).code == 73
+    assert not (folder / "run.json").exists()
+    (folder / "README.md.tmp").rmdir()
+    assert run_job(**run).code == 0
+    assert json.loads((folder / "run.json").read_text())["counts"]["rows"] == 9

@@ -190,8 +190,7 @@ def test_an_error_of_the_writer_comes_out_of_append(tmp_path: Path) -> None:
         with pytest.raises(OutputError) as caught:
             _append(journal, slowly())
     assert str(caught.value) == (
-        f"{tmp_path}/journal.sqlite: cannot be written: no such table: finished. "
-        "Check that OUTPUT_DIR is writable, then run the same command again."
+        f"{tmp_path}/journal.sqlite: the journal is damaged (no such table: finished): move it away and run again."
     )
     assert 0 < handed_over < 9_999
 
@@ -277,12 +276,38 @@ def test_an_empty_file_becomes_a_journal(tmp_path: Path) -> None:
     assert _read(tmp_path) == [answered(0)]
 
 
-def test_a_journal_that_was_killed_before_it_had_its_identity_is_completed(tmp_path: Path) -> None:
-    _write(tmp_path)
-    _sql(tmp_path, "DELETE FROM run")
+def test_rows_that_say_of_which_run_they_are_no_longer_are_not_used(tmp_path: Path) -> None:
     _write(tmp_path, answered(0))
-    with pytest.raises(OutputError, match="another run"):
-        Journal(tmp_path, Identity({"model": "two"}))
+    _sql(tmp_path, "DELETE FROM run")
+    with pytest.raises(OutputError, match=r"holds rows of another run \(none is named\): move it away and run again"):
+        _read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "CREATE TRIGGER t AFTER INSERT ON finished BEGIN DELETE FROM finished; END",
+        "CREATE TABLE other(a)",
+        "ALTER TABLE finished ADD COLUMN more",
+        "DROP TABLE run",
+    ],
+)
+def test_a_journal_with_other_tables_is_not_used(tmp_path: Path, change: str) -> None:
+    """A trigger could take away what is written, and the job would answer the same rows again and again."""
+    _write(tmp_path, answered(0))
+    _sql(tmp_path, change)
+    with pytest.raises(OutputError, match="the journal was changed by another program: move it away and run again"):
+        _read(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["-journal", "-wal", "-shm"])
+def test_a_pipe_in_the_place_of_a_file_of_sqlite_is_named(tmp_path: Path, suffix: str) -> None:
+    _write(tmp_path, answered(0))
+    place = tmp_path / f"journal.sqlite{suffix}"
+    place.unlink(missing_ok=True)
+    os.mkfifo(place)
+    with pytest.raises(OutputError, match=f"{place}|is not a regular file"):
+        _read(tmp_path)
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
@@ -312,11 +337,21 @@ def test_a_row_that_is_not_as_it_was_written_is_removed_and_named(tmp_path: Path
     _write(tmp_path, answered(0), answered(1, "x"), answered(2))
     _sql(tmp_path, f"UPDATE finished SET {damage} WHERE position = 1")
     position = 9 if "position" in damage else 1
-    with pytest.raises(OutputError, match=f"journal.sqlite: row {position} is damaged.* run the same command again"):
+    with pytest.raises(
+        OutputError, match=f"1 rows are damaged, the first of them row {position}: .* run the same command again"
+    ):
         _read(tmp_path)
     assert [row.position for row in _read(tmp_path)] == [0, 2]
     _write(tmp_path, answered(1, "x"))
     assert [row.position for row in _read(tmp_path)] == [0, 1, 2]
+
+
+def test_all_damaged_rows_are_removed_together(tmp_path: Path) -> None:
+    _write(tmp_path, *(answered(position) for position in range(5)))
+    _sql(tmp_path, "UPDATE finished SET prompt = 'another' WHERE position IN (1, 3)")
+    with pytest.raises(OutputError, match="2 rows are damaged, the first of them row 1"):
+        _read(tmp_path)
+    assert [row.position for row in _read(tmp_path)] == [0, 2, 4]
 
 
 def test_no_damaged_byte_becomes_another_answer(tmp_path: Path) -> None:
