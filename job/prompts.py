@@ -1,5 +1,6 @@
 """Row -> prompt text -> token ids. Text is never cut and never stripped; a prompt that does not fit is a failure of its row."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, time
@@ -30,6 +31,7 @@ BUILT_IN = ("alpaca", "chat")
 RENDER_SECONDS = 5.0  # of the processor, for one row: an answer must not depend on the machine, so beyond it the run ends
 RENDER_BYTES = 512 * 2**20  # beyond what the process has
 _LONGEST_INT = 2**16  # in bits; Python does not interrupt the arithmetic of longer ones
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+>")  # how Python shows an object that has no text of its own
 _LARGEST_PRECISION = 400  # digits that `round` may be asked for: more than any float has
 
 
@@ -104,7 +106,9 @@ class JinjaTemplate:
     def render(self, row: Mapping[str, object], tokenizer: Tokenizer) -> str:
         try:
             with self._bounded():
-                return self._template.render(row)
+                text = self._template.render(row)
+                _check_no_address(text, row)
+                return text
         except SettingsError:
             raise
         except Exception as error:
@@ -189,7 +193,7 @@ def _rendered(row: Row, template: Template, tokenizer: Tokenizer) -> str | Failu
         text = template.render(row.columns, tokenizer)
         text.encode()  # a lone surrogate, such as a template can write, is no text
     except ValueError as error:
-        return Failure("error", str(error))
+        return Failure("error", str(error).encode("utf-8", "backslashreplace").decode())
     return text
 
 
@@ -207,6 +211,12 @@ def _printable(value: object) -> object:
     if not isinstance(value, str | int | float | Decimal | date | time | list | dict | jinja2.Undefined):
         raise ValueError(f"the template prints a {type(value).__name__}, which is no value of a column")
     return value
+
+
+def _check_no_address(text: str, row: Mapping[str, object]) -> None:
+    """The same of an object that `_printable` does not see, in a list or joined to a text."""
+    if found := next((each for each in _ADDRESS.findall(text) if each not in str(row)), None):
+        raise ValueError(f"the template prints an object of Python (...{found}): are brackets or a filter `list` missing?")
 
 
 def read_template(path: Path) -> str:

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 _DEEPEST = 100  # levels of a JSON value; pydantic writes 255 of them, and Python reads a thousand
+LONGEST_NAME = 200  # bytes of a folder; most file systems allow 255, and parts are added to a name
 SHORTEST_TOKEN = 6  # the log replaces a token wherever it stands: `0` or `false` would garble every line
 
 
@@ -24,7 +25,7 @@ def stop_sequences(value: object) -> object:
 
 
 def split_name(value: str) -> str:
-    if not re.fullmatch(r"\w+(\.\w+)*", value):
+    if not re.fullmatch(r"\w+(\.\w+)*", value) or not is_folder_name(value):
         raise ValueError("is not the name of a split; for the first rows of a split use MAX_ROWS")
     return value
 
@@ -38,7 +39,7 @@ def config_name(value: str) -> str:
 
 def is_folder_name(name: str) -> bool:
     """Whether a folder of this name lies in the one that it is made in, and can be shown as it is."""
-    return name not in ("", ".", "..") and "/" not in name and name.isprintable()
+    return name not in ("", ".", "..") and "/" not in name and name.isprintable() and len(name.encode()) <= LONGEST_NAME
 
 
 def access_token(value: object) -> object:

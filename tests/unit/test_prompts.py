@@ -105,6 +105,9 @@ def test_a_jinja_file_that_can_never_work_is_a_settings_error(tmp_path: Path, so
     ("source", "message"),
     [
         ("{{ hint }}", "the template prints a null"),
+        ("{{ instruction ~ instruction.strip }}", "prints an object of Python (... at 0x"),
+        ("{{ [instruction.strip] }}", "prints an object of Python (... at 0x"),
+        ("{{ '' ~ (instruction|map('upper')) }}", "are brackets or a filter `list` missing?"),
         ("{{ ''.__class__.__mro__ }}", "access to attribute '__class__' of 'str' object is unsafe"),
         ("{{ instruction.__class__ }}", "access to attribute '__class__' of 'str' object is unsafe"),
         ("{{ instruction|attr('__class__') }}", "access to attribute '__class__' of 'str' object is unsafe"),
@@ -225,6 +228,20 @@ def test_an_empty_prompt_is_an_error_of_its_row() -> None:
 
 def test_an_empty_text_is_a_prompt_where_there_is_a_bos() -> None:
     assert _lengths(5, 1, "") == [Prompt(0, "", [1], 1)]
+
+
+def test_an_error_that_is_no_text_can_be_written_nevertheless(tmp_path: Path) -> None:
+    template = _jinja(tmp_path, r"""{{ "{!\ud800}".format(instruction) }}""")
+    (prompt,) = prepare([Row(0, ROW)], template, LetterTokenizer(), 100)
+    assert prompt.failure is not None
+    assert prompt.failure.message.encode()
+    assert r"\ud800" in prompt.failure.message
+
+
+def test_a_column_may_hold_what_looks_like_an_object(tmp_path: Path) -> None:
+    row = ROW | {"instruction": "What is <Foo object at 0x7f1c>?"}
+    (prompt,) = prepare([Row(0, row)], _jinja(tmp_path, "{{ [instruction] }}"), LetterTokenizer(), 100)
+    assert prompt.text == "['What is <Foo object at 0x7f1c>?']"
 
 
 def test_failures_do_not_shift_the_tokens_of_other_rows() -> None:

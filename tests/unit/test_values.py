@@ -98,3 +98,11 @@ def test_a_token_that_is_too_short_is_refused_as_it_would_garble_every_line_of_t
         with pytest.raises(ValueError, match="is too short for an access token"):
             values.access_token(text)
     assert values.access_token("hf_abc\n") == "hf_abc"
+
+
+def test_a_name_that_no_folder_can_have_is_refused() -> None:
+    assert values.is_folder_name("a" * 200)
+    assert not values.is_folder_name("a" * 201)
+    assert not values.is_folder_name("é" * 101)
+    with pytest.raises(ValueError, match="is not the name of a split"):
+        values.split_name("a" * 240)
