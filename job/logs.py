@@ -26,7 +26,7 @@ FORMAT_VARIABLE, LEVEL_VARIABLE, CONTEXT_VARIABLE = "JOB_LOG_FORMAT", "JOB_LOG_E
 SECRET_VARIABLE = "HF_TOKEN"  # noqa: S105 (its name)
 SUMMARY_LOGGER = "job.summary"
 # An access token whoever's it is, and a password in an address.
-_SECRETS = (re.compile(r"hf_[A-Za-z0-9_]{30,}"), re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"))
+_SECRETS = (re.compile(r"hf_[A-Za-z0-9_]{30,}"), re.compile(r"(?<=://)[^/\s]+(?=@)"))
 
 
 def resolve_format(wanted: str, stream: TextIO) -> str:

@@ -98,11 +98,13 @@ class RunLock:
         except BaseException:
             self._file.close()
             raise
-        threading.Thread(target=self._keep_alive, args=(note,), name="run-lock", daemon=True).start()
+        self._thread = threading.Thread(target=self._keep_alive, args=(note,), name="run-lock", daemon=True)
+        self._thread.start()
 
     def release(self) -> None:
         """Let the next one have it without waiting."""
         self._released.set()
+        self._thread.join(SILENCE_SECONDS)  # else it might write the note again
         with suppress(OSError):  # then the next one waits
             if self._is_ours():
                 self._path.unlink()
@@ -159,7 +161,7 @@ class RunLock:
     def _keep_alive(self, note: Note) -> None:
         while not self._released.wait(self._beat_seconds):
             note = replace(note, beat=note.beat + 1)
-            with suppress(OSError):  # a disk that fails is met by whoever writes rows
+            with suppress(OSError, MemoryError):  # a disk that fails is met by whoever writes rows; a template is bounded
                 if not self._is_ours():
                     return
                 self._write(note)

@@ -18,7 +18,7 @@ _PREFIX = "job-scratch-"
 _SOCKET_PATH = 107  # bytes that the kernel allows
 _SOCKET_NAME = len(f"/{_PREFIX}12345678/") + len("123e4567-e89b-12d3-a456-426614174000")
 _SHORT = "/tmp"  # noqa: S108 (a private folder is made in it)
-_REMOVE_AT_THE_END = 'cat >/dev/null; rm -rf -- "$@"'
+_REMOVE_AT_THE_END = 'trap "" HUP INT TERM; cat >/dev/null; rm -rf -- "$@"'
 _SECONDS = 5
 
 

@@ -22,23 +22,29 @@ _FIRST_TO_GO = "800"  # of 1000
 
 
 def hold_in_forks() -> None:
-    """Tie every process that this one forks from here on to it."""
-    os.register_at_fork(after_in_child=_bind_to_parent)
+    """Tie every process that this one forks from here on to it, and those that they fork."""
+    parent = os.getpid()
+
+    def remember() -> None:
+        nonlocal parent
+        parent = os.getpid()
+
+    os.register_at_fork(before=remember, after_in_child=lambda: _bind_to(parent))
 
 
 def hold_in_spawned() -> logging.Filter:
     """Tie this process to its parent, where it is one that multiprocessing started; a logging filter that lets all pass."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        _bind_to_parent()
-        if os.getppid() != parent.pid:  # it died before the kernel was told
-            os._exit(1)
+        _bind_to(parent.pid or 0)
     return logging.Filter()
 
 
-def _bind_to_parent() -> None:
+def _bind_to(parent: int) -> None:
     os.setpgid(0, 0)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the kernel was told
+            os._exit(1)
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO, encoding="ascii")

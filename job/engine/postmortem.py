@@ -10,6 +10,7 @@ import os
 import re
 import signal
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,11 +155,11 @@ class LastWords(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        text = f"{type(error).__name__}: {error}" if error else record.getMessage()
         try:
+            text = f"{type(error).__name__}: {error}" if error else record.getMessage()
             with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(json.dumps(text) + "\n")
-        except OSError:
+                file.write(f"\n{json.dumps(text)}\n")  # the last line may be a half one
+        except Exception:  # noqa: BLE001 (vLLM must not fail for what it logs)
             self.handleError(record)
 
 
@@ -174,4 +175,8 @@ def last_words(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError:
         return []
-    return [str(json.loads(line)) for line in lines if line.endswith('"')]  # a killed process may leave half a line
+    words = []
+    for line in lines:
+        with suppress(ValueError):  # a killed process may leave half a line
+            words.append(str(json.loads(line)))
+    return words

@@ -115,5 +115,9 @@ def test_last_words_are_the_errors_in_order_and_half_a_line_is_none(tmp_path: Pa
         logger.exception("EngineCore failed to start.")
     with path.open("a") as file:
         file.write('"cut of')
-    assert last_words(path) == ["Engine died", "ValueError: no\nroom"]
+    logger.error("Another process %d", 7)
+    logger.error("badly formatted %d", "x")
+    with path.open("a") as file:
+        file.write('"cut \\"')
+    assert last_words(path) == ["Engine died", "ValueError: no\nroom", "Another process 7"]
     assert last_words(tmp_path / "none") == []

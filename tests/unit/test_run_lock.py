@@ -6,6 +6,7 @@ A machine of its own is played by another file in the place of the kernel's lock
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -157,3 +158,13 @@ def test_a_link_in_the_place_of_the_note_is_not_followed(tmp_path: Path) -> None
     with pytest.raises(OSError, match="symbolic links"):
         lock_of(folder).take()
     assert elsewhere.read_text() == "precious"
+
+
+def test_a_folder_that_was_given_back_has_no_note(tmp_path: Path) -> None:
+    """However the note is being renewed at that moment: the next machine would wait for nobody."""
+    for _ in range(300):
+        lock = RunLock(tmp_path, beat_seconds=0.0005)
+        lock.take()
+        time.sleep(0.001)
+        lock.release()
+        assert not (tmp_path / "holder.json").exists()
