@@ -13,6 +13,7 @@ from job.settings import DataSettings
 READERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
 _DEEPEST = 500  # levels: pyarrow's reader of JSON calls itself for each, until the stack is full
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
+_BEGINS_WITH_NULL = re.compile(rb"(\xef\xbb\xbf)?\s*null")
 _STEPS = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
 # pandas, under the CSV reader, turns words such as "NA" and "null" into missing values: only an empty cell is one here.
 CSV_OPTIONS = {"keep_default_na": False, "na_values": [""]}
@@ -37,12 +38,14 @@ def check_files(reference: str) -> Path:
     return path
 
 
-def check_nesting(path: Path) -> None:
-    """Raises: DatasetError where a JSON file, or one of a folder's, is nested so deeply that its reader would crash."""
+def check_json(path: Path) -> None:
+    """Raises: DatasetError where a JSON file, or one of a folder's, would crash its reader."""
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if READERS.get(file.suffix) == "json" and file.is_file():
             with open_file(file) as lines:
-                for number, line in enumerate(lines):
+                for number, line in enumerate(lines, start=1):
+                    if number == 1 and _BEGINS_WITH_NULL.match(line):
+                        raise DatasetError(f"DATASET_ID={file}: line 1 is null and no row: a row is a JSON object.")
                     if line.count(b"[") + line.count(b"{") > _DEEPEST and _depth(line) > _DEEPEST:
                         raise DatasetError(f"DATASET_ID={file}: line {number} is nested more than {_DEEPEST} levels deep.")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from job.dataset.columns import check_contents, check_dropped_columns
-from job.dataset.files import check_nesting, local_arguments
+from job.dataset.files import check_json, local_arguments
 from job.dataset.refusals import errors_named, no_room_named, refusal
 from job.dataset.rows import SourceRows
 from job.errors import DatasetError
@@ -53,7 +53,7 @@ def _load(settings: DataSettings, source: Source, token: str | None) -> SourceRo
     library_log.propagate = True
     split, config = settings.dataset_split, settings.dataset_config
     if source.local:
-        check_nesting(Path(source.name))
+        check_json(Path(source.name))
         # `datasets` knows a file again by its time of change; what counts here is its content.
         cache = Path(datasets.config.HF_DATASETS_CACHE) / "local" / source.commit.removeprefix("sha256:")[:16]
         arguments = local_arguments(settings)

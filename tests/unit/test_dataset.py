@@ -16,7 +16,7 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 
 from job.dataset import CHUNK_ROWS, SourceRows, check_files, check_instruction_column, dataset_info, extended, open_rows
-from job.dataset.files import check_nesting
+from job.dataset.files import check_json
 from job.dataset.refusals import errors_named, no_room_named
 from job.errors import DatasetError, HubUnavailableError, JobError, OutputError, StoppedError
 from job.records import DataFile, Row, Source
@@ -346,10 +346,19 @@ def test_json_that_its_reader_would_crash_on_is_refused(tmp_path: Path, name: st
     file.parent.mkdir(exist_ok=True)
     file.write_text('{"instruction": "a"}\n{"instruction": ' + "[" * 100_000 + "]" * 100_000 + "}\n")
     source = file.parent if file.parent != tmp_path else file
-    with pytest.raises(DatasetError, match=f"DATASET_ID={file}: line 1 is nested more than 500 levels deep"):
-        check_nesting(source)
+    with pytest.raises(DatasetError, match=f"DATASET_ID={file}: line 2 is nested more than 500 levels deep"):
+        check_json(source)
+
+
+@pytest.mark.parametrize("text", ["null", "\ufeff null\n", 'null\n{"instruction": "a"}\n'])
+def test_json_that_begins_with_null_is_refused(tmp_path: Path, text: str) -> None:
+    """Pyarrow's reader ends the process by a signal there too."""
+    file = tmp_path / "rows.jsonl"
+    file.write_text(text)
+    with pytest.raises(DatasetError, match=f"DATASET_ID={file}: line 1 is null and no row: a row is a JSON object"):
+        check_json(file)
 
 
 def test_brackets_in_texts_and_side_by_side_are_no_nesting(tmp_path: Path) -> None:
     row = {"instruction": '[{"' * 1000 + "\\", "list": [[1]] * 1000}
-    check_nesting(write_jsonl(tmp_path / "rows.jsonl", [row, row]))
+    check_json(write_jsonl(tmp_path / "rows.jsonl", [row, row]))
