@@ -24,7 +24,8 @@ generate: setup ## answer a dataset: the environment wins over .env, and .env ov
 
 .PHONY: test
 test: setup .venv/.dev ## all tests, with the real engine on the CPU
-	@$(BIN)/pytest
+	@$(BIN)/pytest -m "not vllm" --numprocesses 2
+	@$(BIN)/pytest -m vllm
 
 .PHONY: test-fast
 test-fast: .venv/.cpu .venv/.dev ## the unit tests, in seconds
