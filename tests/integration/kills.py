@@ -558,7 +558,7 @@ def _disk(folder: Path, *, small: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", folder], check=True)
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @contextmanager

@@ -72,7 +72,7 @@ class Ground:
 
 
 def unmount(target: Path) -> None:
-    subprocess.run(["umount", target], check=True)
+    subprocess.run(["umount", "--lazy", target], check=True)
 
 
 Prepare = Callable[[Ground], Mapping[str, object]]
