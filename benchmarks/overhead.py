@@ -134,7 +134,7 @@ class Bench:
                     seed = self._plan.settings.sampling.seed
                     generate(answerable, self._engine, seed=seed, num_samples=1, stop=StopSignal(0), on_row=on_row)
                 took = Clocks.read() - started
-                found = journal.rows(self._plan.rows.rows)
+                found = journal.rows(range(self._plan.rows.rows))
                 answers = {row.position: row.completions[0].text for row in found}
                 return Pass(took, answers, progress.tokens)
 

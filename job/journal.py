@@ -54,16 +54,19 @@ _INSERT = (
 class Positions:
     """A set of row positions as a bitmap: one bit a row, where a Python set would take some 60 bytes."""
 
-    def __init__(self, rows: int) -> None:
-        self._bits = bytearray((rows + 7) // 8)
+    def __init__(self, among: range) -> None:
+        self._start = among.start
+        self._bits = bytearray((len(among) + 7) // 8)
         self.count = 0
 
     def add(self, position: int) -> None:
         self.count += position not in self
-        self._bits[position >> 3] |= 1 << (position & 7)
+        place = position - self._start
+        self._bits[place >> 3] |= 1 << (place & 7)
 
     def __contains__(self, position: int) -> bool:
-        return bool(self._bits[position >> 3] >> (position & 7) & 1)
+        place = position - self._start
+        return bool(self._bits[place >> 3] >> (place & 7) & 1)
 
 
 class Journal:
@@ -98,21 +101,23 @@ class Journal:
         with disk_errors(self.path):
             self._lock.check()
 
-    def answered(self, rows: int) -> Positions:
-        """The positions below `rows` that have their answers. Failed rows are not among them: they are tried again."""
-        done = Positions(rows)
-        with self._reading("SELECT position FROM finished WHERE answered AND position BETWEEN 0 AND ?", rows - 1) as found:
+    def answered(self, among: range) -> Positions:
+        """Those of the positions that have their answers. Failed rows are not among them: they are tried again."""
+        done = Positions(among)
+        query = "SELECT position FROM finished WHERE answered AND position >= ? AND position < ?"
+        with self._reading(query, among.start, among.stop) as found:
             for (position,) in found:
                 done.add(position)
         return done
 
-    def rows(self, rows: int) -> Iterator[ResultRow]:
-        """All finished rows at positions below `rows`, by position.
+    def rows(self, among: range) -> Iterator[ResultRow]:
+        """All finished rows at these positions, by position.
 
         Raises: OutputError where rows are not as they were written; they are removed, so that they are answered anew.
         """
         damaged: list[int] = []
-        with self._reading("SELECT * FROM finished WHERE position BETWEEN 0 AND ? ORDER BY position", rows - 1) as found:
+        query = "SELECT * FROM finished WHERE position >= ? AND position < ? ORDER BY position"
+        with self._reading(query, among.start, among.stop) as found:
             for *values, checksum in found:
                 if _checksum(values) != checksum:
                     damaged.append(values[0])

@@ -18,6 +18,8 @@ from job.shutdown import StopSignal
 log = structlog.get_logger("job")
 summary_log = structlog.get_logger(logs.SUMMARY_LOGGER)
 
+_SHOWN_SHARDS = 10
+
 # What other libraries read from the environment when they are imported; a value that is already set wins.
 LIBRARY_DEFAULTS = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -92,6 +94,9 @@ def _run(settings: Settings, environ: MutableMapping[str, str], started: float, 
     summary = pipeline.run(settings, effects)
     published = asdict(summary.published) if summary.published else {}
     where = f" and published in {published['repo_id']} at {published['commit']}" if published else ""
+    if summary.missing_shards:
+        shown = ", ".join(map(str, summary.missing_shards[:_SHOWN_SHARDS]))
+        where = f". This is one shard's part; the last of them to end makes the results. Not there yet: {shown}"
     summary_log.info(
         "run_finished",
         exit_code=0,
@@ -105,6 +110,7 @@ def _run(settings: Settings, environ: MutableMapping[str, str], started: float, 
         seconds=_since(started),
         seconds_by_phase=dict(summary.seconds),
         results=str(summary.folder),
+        **({"missing_shards": list(summary.missing_shards)} if summary.missing_shards else {}),
         **published,
     )
     return 0

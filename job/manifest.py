@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -43,6 +44,39 @@ def build(
         "engine": dict(engine),
         "versions": {"job": __version__, "python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     }
+
+
+def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The manifest of a whole run, from those of its shards in their order: what can be counted is added up.
+
+    The engine and the versions are those of the first shard that needed an engine.
+    """
+    first = next((part for part in parts if part["engine"]), parts[0])
+    phases = dict.fromkeys(phase for part in parts for phase in part["seconds"])
+    return dict(first) | {
+        "counts": _added([part["counts"] for part in parts]),
+        "generated_rows": sum(part["generated_rows"] for part in parts),
+        "files": [file for part in parts for file in part["files"]],
+        "seconds": {phase: round(sum(part["seconds"].get(phase, 0) for part in parts), 3) for phase in phases},
+        "shards": len(parts),
+    }
+
+
+def _added(counts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    names = dict.fromkeys(name for each in counts for name in each)
+    return {
+        name: _reasons_added([each[name] for each in counts])
+        if name == "finish_reasons"
+        else sum(each[name] for each in counts)
+        for name in names
+    }
+
+
+def _reasons_added(reasons: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for each in reasons:
+        total.update(each)
+    return dict(sorted(total.items()))
 
 
 def is_of(manifest: Mapping[str, Any], identity: Identity, model: Source, adapter: Source | None, dataset: Source) -> bool:

@@ -12,14 +12,14 @@ from typing import Any, TextIO
 
 import structlog
 
-from job import card, estimate, generation, hub, manifest, prompts, publication, results
+from job import card, estimate, gathering, generation, hub, manifest, prompts, publication, results
 from job.disk import check_no_links, check_writable, disk_errors, json_text, remove_whole, write_whole
 from job.engine import choose_backend
 from job.errors import EngineError, FailedRowsError, JobError, StoppedError
 from job.estimate import Estimate
 from job.files import read_json
 from job.journal import JOURNAL, Journal, Positions
-from job.layout import CARD, MANIFEST, config_of, data_path
+from job.layout import CARD, MANIFEST
 from job.lengths import Lengths
 from job.plan import ChooseBackend, Plan, make_plan
 from job.progress import Progress
@@ -30,7 +30,6 @@ from job.settings import HubSettings, Settings
 from job.shutdown import Interrupted
 from job.spool import Spool
 
-SHARD, SHARDS = 0, 1  # one process answers all rows of a run
 ENGINE_FACTS = "engine.json"
 LATEST = "latest"
 
@@ -48,6 +47,7 @@ class Effects:
     bind_log: Callable[..., object] = structlog.contextvars.bind_contextvars
     bar_on: TextIO | None = None
     clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
 
 
 @dataclass(slots=True)
@@ -79,13 +79,27 @@ def run(settings: Settings, effects: Effects) -> RunSummary:
         if done.count < plan.rows.rows:
             _answer(plan, journal, done, hub, effects, account)
         facts = _results(plan, journal, effects.stop, account)
-        tally = results.tally_of(facts)
-        _check_failed_rows(plan, tally)
-        _point_to_latest(plan.folder)
-        journal.check_held()
-        with account.phase("publication"):
-            published = publication.publish(plan, facts, hub)
-    return RunSummary(plan.name, plan.folder, tally, account.generated, account.seconds, published)
+        _check_failed_rows(plan, results.tally_of(facts))
+        if plan.shard.whole:
+            return _published(plan, facts, hub, journal, account)
+        with gathering.alone(plan, effects.lock, effects.stop, effects.sleep):
+            whole, missing = gathering.gather(plan)
+            if whole is None:
+                log.info("shards_missing", missing=missing, shards=plan.shard.count)
+                return RunSummary(
+                    plan.name, plan.folder, results.tally_of(facts), account.generated, account.seconds, missing_shards=missing
+                )
+            _check_failed_rows(plan, results.tally_of(whole))
+            return _published(plan, whole, hub, journal, account)
+
+
+def _published(plan: Plan, facts: Mapping[str, Any], hub: Hub, journal: Journal, account: _Account) -> RunSummary:
+    """The end of a run whose results are all in its folder. facts: its manifest."""
+    _point_to_latest(plan.folder)
+    journal.check_held()
+    with account.phase("publication"):
+        published = publication.publish(plan, facts, hub)
+    return RunSummary(plan.name, plan.folder, results.tally_of(facts), account.generated, account.seconds, published)
 
 
 def rehearse(settings: Settings, effects: Effects) -> Estimate:
@@ -138,30 +152,25 @@ def _planned(settings: Settings, effects: Effects, account: _Account) -> tuple[H
     hub = effects.connect(settings.hub, effects.stop)
     with account.phase("plan"):
         plan = make_plan(settings, hub, effects.choose_backend)
-    effects.bind_log(run_id=plan.identity.short, model=plan.name, shard=f"{SHARD}/{SHARDS}")
+    effects.bind_log(run_id=plan.identity.short, model=plan.name, shard=str(plan.shard))
     log.info("planned", rows=plan.rows.rows, results=str(plan.folder), publish_to=plan.repo_id)
     publication.check(plan, hub)
     return hub, plan
 
 
 def _journal(plan: Plan, lock: Callable[[Path], RunLock]) -> Journal:
-    folder = plan.folder / f"shard-{SHARD:05d}-of-{SHARDS:05d}"
-    data = (plan.folder / _data_path(plan)).parent
+    folder, part = plan.folder / plan.shard.folder, plan.part_folder
+    data = (part / publication.data_path_of(plan, plan.shard)).parent
     with disk_errors(folder):  # all other files are made anew under another name and put in their places
-        check_no_links(plan.top, [*(folder / name for name in (LOCK, NOTE, JOURNAL)), plan.folder / ENGINE_FACTS, data])
+        check_no_links(plan.top, [*(folder / name for name in (LOCK, NOTE, JOURNAL)), part / ENGINE_FACTS, data])
     return Journal(folder, plan.identity, lock(folder))
-
-
-def _data_path(plan: Plan) -> str:
-    data = plan.settings.data
-    return data_path(config_of(data.dataset_config), data.dataset_split, SHARD, SHARDS)
 
 
 def _done(plan: Plan, journal: Journal) -> Positions:
     """The rows that have their answers already."""
     with disk_errors(plan.folder):
-        write_whole(plan.folder / "identity.json", plan.identity.as_json())
-    done = journal.answered(plan.rows.rows)
+        write_whole(plan.part_folder / "identity.json", plan.identity.as_json())
+    done = journal.answered(plan.rows.positions)
     if done.count:
         log.info("resume_found", rows_done=done.count, rows=plan.rows.rows)
     return done
@@ -261,7 +270,7 @@ def _generate(plan: Plan, journal: Journal, spool: Spool, finished: int, effects
     seconds = plan.settings.run.progress_seconds
     with engine, Progress(plan.rows.rows, finished, seconds, effects.bar_on, effects.clock) as progress:
         with disk_errors(plan.folder):
-            write_whole(plan.folder / ENGINE_FACTS, json_text(engine.facts))
+            write_whole(plan.part_folder / ENGINE_FACTS, json_text(engine.facts))
         log.info("engine_ready", seconds=account.seconds["engine_start"], **engine.facts)
         writer = journal.writer()  # after the engine: a fork must copy neither its thread nor its connection
 
@@ -297,8 +306,9 @@ def _results(plan: Plan, journal: Journal, stop: InterruptingStop, account: _Acc
 
 def _write_results(plan: Plan, journal: Journal, account: _Account) -> Mapping[str, Any]:
     """Write the results folder, unless it is there already, unharmed. Its manifest."""
-    folder, path, rows = plan.folder, _data_path(plan), plan.rows
-    found = None if account.generated else results.read_finished(folder, path, rows.rows)
+    folder, path, rows = plan.part_folder, publication.data_path_of(plan, plan.shard), plan.rows
+    beside = (CARD,) if plan.shard.whole else ()
+    found = None if account.generated else results.read_finished(folder, path, rows.rows, beside)
     if found and manifest.is_of(found, plan.identity, plan.model, plan.adapter, plan.data):
         return found
     journal.check_held()
@@ -310,9 +320,10 @@ def _write_results(plan: Plan, journal: Journal, account: _Account) -> Mapping[s
                 path,
                 publication.result_schema(plan),
                 rows.tables(publication.kept_columns(plan)),
-                journal.rows(rows.rows),
+                journal.rows(rows.positions),
                 seed=plan.settings.sampling.seed,
                 num_samples=plan.settings.sampling.num_samples,
+                start=rows.start,
             )
         facts = manifest.build(
             identity=plan.identity,
@@ -325,8 +336,9 @@ def _write_results(plan: Plan, journal: Journal, account: _Account) -> Mapping[s
             seconds=account.seconds,
             engine=_engine_facts(folder),
         )
-        info = publication.described(plan, facts)
-        write_whole(folder / CARD, card.render(facts, info, "path/of/this/folder", manifest_path=MANIFEST))
+        if plan.shard.whole:
+            info = publication.described(plan, facts)
+            write_whole(folder / CARD, card.render(facts, info, "path/of/this/folder", manifest_path=MANIFEST))
         write_whole(folder / MANIFEST, json_text(facts))
     log.info("results_written", folder=str(folder), rows=written.tally.rows)
     return facts

@@ -17,6 +17,7 @@ from job.protocols import Backend, Hub, ModelFiles
 from job.records import Kind, Source
 from job.references import base_name, is_local, run_name
 from job.settings import Settings
+from job.shards import Shard
 
 ChooseBackend = Callable[[Settings, ModelFiles, ModelFiles | None], Backend]
 _LONGEST_NAME = 96  # of a repository on the Hub
@@ -28,8 +29,8 @@ log = structlog.get_logger()
 class Plan:
     """What is to be done: which rows, by which model, in which words, and where the answers go.
 
-    name: of the model with its adapter, in folders and repositories; repo_id: None where nothing is published; top: the folder
-    of all results, folder: this run's, below it.
+    name: of the model with its adapter, in folders and repositories; rows: this shard's; total_rows: those of all shards;
+    repo_id: None where nothing is published; top: the folder of all results, folder: this run's, below it.
     """
 
     settings: Settings
@@ -39,11 +40,18 @@ class Plan:
     adapter: Source | None
     data: Source
     rows: dataset.SourceRows
+    total_rows: int
+    shard: Shard
     template: prompts.Template
     identity: Identity
     top: Path
     folder: Path
     repo_id: str | None
+
+    @property
+    def part_folder(self) -> Path:
+        """Where this shard leaves its results: in the run's folder, where it is the only one."""
+        return self.folder if self.shard.whole else self.folder / self.shard.folder
 
 
 def make_plan(settings: Settings, hub: Hub, choose_backend: ChooseBackend) -> Plan:
@@ -72,7 +80,7 @@ def make_plan(settings: Settings, hub: Hub, choose_backend: ChooseBackend) -> Pl
     backend = choose_backend(settings, model, adapter)
     _log_commits(model.source, adapter.source if adapter else None, data)
     identity = describe(settings, model.source, data, template.facts, backend.facts, adapter.source if adapter else None)
-    top = settings.output.output_dir.expanduser()
+    top, shard = settings.output.output_dir.expanduser(), settings.shards.shard
     return Plan(
         settings=settings,
         name=name,
@@ -80,7 +88,9 @@ def make_plan(settings: Settings, hub: Hub, choose_backend: ChooseBackend) -> Pl
         model=model.source,
         adapter=adapter.source if adapter else None,
         data=data,
-        rows=rows,
+        rows=rows.part(shard.positions(rows.rows)),
+        total_rows=rows.rows,
+        shard=shard,
         template=template,
         identity=identity,
         top=top,

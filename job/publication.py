@@ -14,10 +14,11 @@ from job import card, dataset, manifest, metadata, results
 from job.disk import disk_errors, json_text, write_whole
 from job.errors import AccessError, HubUnavailableError, JobError, OutputError, Problem, SettingsError, StoppedError
 from job.files import read_json, read_text
-from job.layout import CARD, MANIFEST, PUBLISHED, config_of, is_data_of, manifest_paths
+from job.layout import CARD, MANIFEST, PUBLISHED, config_of, data_path, is_data_of, manifest_paths
 from job.plan import Plan
 from job.protocols import Hub
 from job.records import Published, ReadText, Release
+from job.shards import Shard
 
 _READING = ".reading-"
 
@@ -32,7 +33,7 @@ def check(plan: Plan, hub: Hub) -> None:
     repo_id = plan.repo_id
     if repo_id is None:
         return
-    config, split = _place(plan)
+    config, split = place(plan)
     nothing_yet = dataset.dataset_info(result_schema(plan), split, [])
 
     def see(paths: Sequence[str], read: ReadText) -> dict[str, Any] | None:
@@ -50,7 +51,7 @@ def _check_replaced(plan: Plan, repo_id: str, there: Mapping[str, Any]) -> None:
     facts, ours = there["identity"]["facts"], plan.identity.facts
     differing = sorted(name for name in ours if facts.get(name) != ours[name])
     rows = there.get("counts", {}).get("rows", 0)
-    if not differing and rows <= plan.rows.rows:
+    if not differing and rows <= plan.total_rows:
         return
     log.warning("replaces_published", repo_id=repo_id, run=there["identity"]["digest"][:12], rows=rows, differing=differing)
     if plan.settings.engine.engine == "echo" and facts.get("engine", {}).get("name") != "echo":
@@ -58,9 +59,15 @@ def _check_replaced(plan: Plan, repo_id: str, there: Mapping[str, Any]) -> None:
         raise SettingsError([Problem("ENGINE", "echo", message)])
 
 
-def _place(plan: Plan) -> tuple[str, str]:
+def place(plan: Plan) -> tuple[str, str]:
     """Configuration and split, by which a repository keeps its results apart."""
     return config_of(plan.settings.data.dataset_config), plan.settings.data.dataset_split
+
+
+def data_path_of(plan: Plan, shard: Shard) -> str:
+    """The path of a shard's data in its folder, and of that in the repository."""
+    config, split = place(plan)
+    return data_path(config, split, shard.index, shard.count)
 
 
 @contextmanager
@@ -81,7 +88,7 @@ def publish(plan: Plan, facts: Mapping[str, Any], hub: Hub) -> Published | None:
     """
     if plan.repo_id is None:
         return None
-    config, split = _place(plan)
+    config, split = place(plan)
     release = Release(
         folder=plan.folder,
         files=results.files_of(facts),
@@ -132,7 +139,7 @@ def kept_columns(plan: Plan) -> list[str]:
 
 
 def _texts(plan: Plan, facts: Mapping[str, Any], repo_id: str) -> Callable[[Sequence[str], ReadText], Mapping[str, str]]:
-    config, split = _place(plan)
+    config, split = place(plan)
     first, second = manifest_paths(config, split)
     info = described(plan, facts)
     with disk_errors(plan.folder):

@@ -143,7 +143,8 @@ class Published:
 class RunSummary:
     """What a run came to: the canonical log line and the caller's return value.
 
-    published: None where the results stay on this machine.
+    published: None where the results stay on this machine; missing_shards: those whose results are not there yet, so that the
+    whole could not be put together; the tally is that of this shard then.
     """
 
     model: str
@@ -152,3 +153,4 @@ class RunSummary:
     generated_rows: int
     seconds: Mapping[str, float]
     published: Published | None = None
+    missing_shards: Sequence[int] = ()

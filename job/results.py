@@ -69,11 +69,13 @@ def write_data(
     *,
     seed: int,
     num_samples: int,
+    start: int = 0,
 ) -> Written:
     """Write the parquet file; it appears whole or not at all.
 
-    schema: source columns first, then `result_columns`; source: tables of those source columns; finished: all their rows. A row
-    group is made of whole source tables, so the same rows always make the same bytes.
+    schema: source columns first, then `result_columns`; source: tables of those source columns; finished: all their rows;
+    start: the position of the first one. A row group is made of whole source tables, so the same rows always make the same
+    bytes.
     """
     target = folder / path
     make_folder(target.parent)
@@ -86,7 +88,7 @@ def write_data(
         ):
             group: list[pa.Table] = []
             for table in source:
-                rows = [_expect(folder, finished, count.rows + offset) for offset in range(table.num_rows)]
+                rows = [_expect(folder, finished, start + count.rows + offset) for offset in range(table.num_rows)]
                 joined = _joined(table, rows, schema, seed, num_samples)
                 count.add(rows, joined)
                 group.append(joined)
@@ -108,18 +110,20 @@ def _write_group(writer: pq.ParquetWriter, tables: Sequence[pa.Table]) -> None:
         writer.write_table(joined, row_group_size=joined.num_rows)
 
 
-def read_finished(folder: Path, path: str, rows: int) -> dict[str, Any] | None:
-    """The manifest of results that are complete for this many rows and whose files are unharmed; None where they are not.
+def read_finished(folder: Path, path: str, rows: int, beside: Sequence[str] = (CARD,)) -> dict[str, Any] | None:
+    """The manifest of results that are complete for this many rows and whose file is unharmed; None where they are not.
 
-    path: of the data. A link is not ours, nor is a manifest that names another file: either could publish one from elsewhere.
+    path: of the data; beside: other files that must be there. A link is not ours, nor is a manifest that names another file:
+    either could publish one from elsewhere.
     """
-    if any((folder / name).is_symlink() for name in (MANIFEST, CARD, path)):
+    if any((folder / name).is_symlink() for name in (MANIFEST, path, *beside)):
         return None
     try:
         manifest: dict[str, Any] = read_json(folder / MANIFEST)
         (file,) = files_of(manifest)
         sound = file.path == path and file.sha256 == sha256_of(folder / path)
-        complete = tally_of(manifest).rows == file.rows == rows and (folder / CARD).is_file()
+        counted = tally_of(manifest).rows == file.rows == rows
+        complete = counted and all((folder / name).is_file() for name in beside)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return manifest if sound and complete else None

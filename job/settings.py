@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from job import engine_args, values
 from job.errors import Problem, SettingsError
+from job.shards import Shard
 
 # Read by the loop over models, so never a near-miss of a name of ours.
 OTHER_KNOWN_NAMES = ("MODEL_IDS",)
@@ -201,6 +202,24 @@ class HubSettings(_Audience):
         return self.hub_repo_id or (f"{self.hub_namespace}/{name}-results" if self.hub_namespace else None)
 
 
+class ShardSettings(_Audience):
+    title = "Shards"
+
+    shard_count: int | None = Field(
+        None, ge=1, le=100_000, description="How many processes share the rows of the split; each answers its part of them."
+    )
+    shard_index: int | None = Field(None, ge=0, description="Which of them this one is, from 0.")
+    job_completion_index: int | None = Field(
+        None, ge=0, description="The same, as Kubernetes sets it for the pods of an Indexed Job; SHARD_INDEX comes before it."
+    )
+
+    @property
+    def shard(self) -> Shard:
+        """The shard that this process is to answer: the only one, where nothing is set."""
+        index = self.job_completion_index if self.shard_index is None else self.shard_index
+        return Shard(index or 0, self.shard_count or 1)
+
+
 class RunSettings(_Audience):
     title = "Process"
 
@@ -233,6 +252,7 @@ class Settings:
     engine: EngineSettings
     output: OutputSettings
     hub: HubSettings
+    shards: ShardSettings
     run: RunSettings
 
     @classmethod
@@ -330,6 +350,7 @@ def _contradictions(parts: Mapping[str, Any]) -> Iterator[Problem]:
     hub: HubSettings | None = parts.get("hub")
     if hub and hub.push_to_hub and not (hub.hub_namespace or hub.hub_repo_id):
         yield Problem("PUSH_TO_HUB", "true", "needs to know where to: set HUB_NAMESPACE, or HUB_REPO_ID")
+    yield from _shard_problems(parts.get("shards"))
     sampling: SamplingSettings | None = parts.get("sampling")
     if sampling and sampling.num_samples > 1 and sampling.temperature == 0:
         yield Problem(
@@ -340,3 +361,17 @@ def _contradictions(parts: Mapping[str, Any]) -> Iterator[Problem]:
         for name, why in engine_args.refused(engine.engine_args, trust_remote_code=model.trust_remote_code):
             given = None if name.replace("-", "_") == "hf_token" else json.dumps({name: engine.engine_args[name]})
             yield Problem("ENGINE_ARGS", given, why)
+
+
+def _shard_problems(shards: ShardSettings | None) -> Iterator[Problem]:
+    if shards is None:
+        return
+    names = {"SHARD_INDEX": shards.shard_index, "JOB_COMPLETION_INDEX": shards.job_completion_index}
+    variable, index = next(((name, value) for name, value in names.items() if value is not None), ("SHARD_INDEX", None))
+    count = shards.shard_count
+    if count is None and index is not None:
+        yield Problem(variable, str(index), "needs SHARD_COUNT: how many shards there are")
+    if count is not None and index is None:
+        yield Problem("SHARD_COUNT", str(count), "needs SHARD_INDEX: which of the shards this one is, from 0")
+    if count is not None and index is not None and index >= count:
+        yield Problem(variable, str(index), f"is too large for SHARD_COUNT={count}: shards are counted from 0")

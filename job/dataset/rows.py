@@ -1,7 +1,7 @@
 """The rows of a split, read as a stream from the Arrow files that `datasets` converts everything into: memory stays flat."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,18 +16,30 @@ CHUNK_ROWS = 1000
 class SourceRows:
     """The rows of one split, in order.
 
-    rows: how many there are, after MAX_ROWS; schema: of all source columns, with the features as `datasets` keeps them.
+    rows: how many there are, after MAX_ROWS; schema: of all source columns, with the features as `datasets` keeps them; start:
+    the position of the first one.
     """
 
     rows: int
     schema: pa.Schema
     _files: tuple[Path, ...]
+    start: int = 0
+
+    @property
+    def positions(self) -> range:
+        """Their positions in the whole split."""
+        return range(self.start, self.start + self.rows)
+
+    def part(self, positions: range) -> "SourceRows":
+        """Some of the rows."""
+        return replace(self, rows=len(positions), start=positions.start)
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """All rows as tables of CHUNK_ROWS rows (the last one may be shorter), whatever the files were cut into."""
-        chunk, left = _Chunk(), self.rows
+        chunk, left, skipped = _Chunk(), self.rows, self.start
         for batch in self._batches(columns):
-            used = 0
+            used = min(skipped, batch.num_rows)
+            skipped -= used
             while left and (taken := min(batch.num_rows - used, CHUNK_ROWS - chunk.rows, left)):
                 chunk.add(batch.slice(used, taken))
                 used += taken
@@ -44,7 +56,7 @@ class SourceRows:
 
     def select(self, columns: Sequence[str]) -> Iterator[Row]:
         """All rows with these columns only, as Python values."""
-        position = 0
+        position = self.start
         for table in self.tables(columns):
             for values in table.to_pylist():
                 yield Row(position, values)

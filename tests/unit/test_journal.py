@@ -70,7 +70,7 @@ def _append(journal: Journal, rows: Iterable[ResultRow]) -> None:
 
 def _read(folder: Path, rows: int = 1000) -> list[ResultRow]:
     with Journal(folder, IDENTITY) as journal:
-        return list(journal.rows(rows))
+        return list(journal.rows(range(rows)))
 
 
 def _ending_with(error: Exception, *rows: ResultRow) -> Iterator[ResultRow]:
@@ -87,7 +87,7 @@ def _sql(folder: Path, statement: str) -> None:
 @given(st.integers(1, 300).flatmap(lambda rows: st.tuples(st.just(rows), st.sets(st.integers(0, rows - 1)))))
 def test_positions_are_a_set(given_rows: tuple[int, set[int]]) -> None:
     rows, members = given_rows
-    positions = Positions(rows)
+    positions = Positions(range(rows))
     for position in [*members, *members]:
         positions.add(position)
     assert {position for position in range(rows) if position in positions} == members
@@ -124,10 +124,10 @@ def test_only_answered_rows_below_the_limit_are_done(tmp_path: Path) -> None:
     half = ResultRow(3, "p", 1, (Completion(3, 0, "x", "stop", 1), Completion(3, 1, None, "error", 0, "why")))
     _write(tmp_path, answered(0), failed(1), answered(2), half, answered(8), answered(9))
     with Journal(tmp_path, IDENTITY) as journal:
-        done = journal.answered(9)
+        done = journal.answered(range(9))
         assert [position for position in range(9) if position in done] == [0, 2, 8]
         assert done.count == 3
-        assert [row.position for row in journal.rows(9)] == [0, 1, 2, 3, 8]
+        assert [row.position for row in journal.rows(range(9))] == [0, 1, 2, 3, 8]
 
 
 def test_a_failed_row_is_replaced(tmp_path: Path) -> None:
@@ -159,14 +159,14 @@ def test_every_row_is_on_disk_when_the_writer_ends(tmp_path: Path) -> None:
             for position in range(10_000):
                 writer.append(answered(position))
         assert writer.safe_rows == 10_000
-        assert journal.answered(10_000).count == 10_000
+        assert journal.answered(range(10_000)).count == 10_000
 
 
 def test_rows_are_kept_where_the_block_ends_with_another_error(tmp_path: Path) -> None:
     with Journal(tmp_path, IDENTITY) as journal:
         with pytest.raises(KeyError, match="engine"):
             _append(journal, _ending_with(KeyError("engine"), answered(0)))
-        assert journal.answered(1).count == 1
+        assert journal.answered(range(1)).count == 1
 
 
 def test_the_thread_ends_with_the_writer(tmp_path: Path) -> None:
@@ -381,5 +381,5 @@ def test_rows_outside_of_the_dataset_are_no_rows(tmp_path: Path) -> None:
     for position in (-1, -(2**40), 3, 2**62):
         _sql(tmp_path, f"INSERT INTO finished VALUES ({position}, 1, 'p', 1, '[]', 0)")
     with Journal(tmp_path, IDENTITY) as journal:
-        assert journal.answered(3).count == 2
-        assert [row.position for row in journal.rows(3)] == [0, 2]
+        assert journal.answered(range(3)).count == 2
+        assert [row.position for row in journal.rows(range(3))] == [0, 2]

@@ -55,7 +55,7 @@ def test_a_variable_is_read_by_its_audience(field: str, text: str, value: object
 
 
 def test_the_examples_cover_every_audience() -> None:
-    assert {field.split(".")[0] for field, _, _ in EXAMPLES} | {"hub"} == set(audiences())
+    assert {field.split(".")[0] for field, _, _ in EXAMPLES} | {"hub", "shards"} == set(audiences())
 
 
 def test_the_defaults_are_those_of_the_reference_run() -> None:
