@@ -72,6 +72,12 @@ audit: ## look up the pinned packages among the known vulnerabilities, on the in
 lock: ## lock requirements/*.in anew
 	@scripts/lock
 
+##@ Ship
+
+.PHONY: k8s-jobs
+k8s-jobs: .venv/.cpu .venv/.dev ## write k8s/rendered/jobs.yaml: a Kubernetes Job for each model of MODEL_IDS
+	@$(BIN)/python scripts/k8s-jobs
+
 ##@ Measure
 
 .PHONY: bench-overhead
