@@ -7,7 +7,7 @@ from scripts.manifests.job_manifest import GPU, JobManifest
 
 POD = {"automountServiceAccountToken": False, "enableServiceLinks": False}
 FORBIDDEN = ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace")
-CONTAINER = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+CONTEXT = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
 
 
 def pod_is_hardened(job: JobManifest) -> Iterator[str]:
@@ -34,10 +34,10 @@ def containers_are_hardened(job: JobManifest) -> Iterator[str]:
     for container in job.containers:
         context = container.get("securityContext") or {}
         where = f"container {container.get('name')}: securityContext"
-        for name, value in CONTAINER.items():
+        for name, value in CONTEXT.items():
             if context.get(name) != value:
                 yield f"{where}.{name} has to be {value}"
-        for name in context.keys() - CONTAINER.keys():
+        for name in context.keys() - CONTEXT.keys():
             yield f"{where}.{name} is set: the pod's securityContext decides"
 
 

@@ -33,7 +33,7 @@ def render(template: Manifest, settings: Mapping[str, str], image: str | None = 
     model = "@".join(job.env[name] for name in ("MODEL_ID", "MODEL_REVISION") if name in job.env)
     manifest["metadata"]["name"] = _name(job)
     for part in (manifest, manifest["spec"]["template"]):
-        part["metadata"].setdefault("annotations", {})[MODEL_ANNOTATION] = model
+        part.setdefault("metadata", {}).setdefault("annotations", {})[MODEL_ANNOTATION] = model
     return manifest
 
 
@@ -55,10 +55,10 @@ def _follow(manifest: dict[str, Any]) -> None:
     pod["terminationGracePeriodSeconds"] = max(pod.get("terminationGracePeriodSeconds", 0), least_grace(job))
     if job.indexed and SHARD_COUNT in job.env:
         count = int(job.env[SHARD_COUNT])
-        all_at_once = spec.get("parallelism", 1) >= spec["completions"]
-        spec["parallelism"] = count if all_at_once else min(spec["parallelism"], count)
+        parallelism, completions = spec.get("parallelism", 1), spec.get("completions", 1)
+        spec["parallelism"] = count if parallelism >= completions else min(parallelism, count)
         spec["completions"] = count
-        spec["maxFailedIndexes"] = min(spec["maxFailedIndexes"], count - 1)
+        spec["maxFailedIndexes"] = min(spec.get("maxFailedIndexes", 0), count - 1)
 
 
 def _name(job: JobManifest) -> str:
@@ -70,7 +70,5 @@ def _name(job: JobManifest) -> str:
     facts = json.dumps([job.container["image"], job.container["env"]], sort_keys=True)
     digest = hashlib.sha256(facts.encode()).hexdigest()[:DIGEST_LENGTH]
     models = [job.env[name].rstrip("/").rsplit("/", 1)[-1] for name in ("MODEL_ID", "LORA_ID") if name in job.env]
-    readable = re.sub(r"[^a-z0-9]+", "-", "-".join([job.name, *models]).lower())[: LONGEST_JOB_NAME - DIGEST_LENGTH - 1].strip(
-        "-"
-    )
-    return f"{readable}-{digest}"
+    readable = re.sub(r"[^a-z0-9]+", "-", "-".join([job.name, *models]).lower())
+    return f"{readable[: LONGEST_JOB_NAME - DIGEST_LENGTH - 1].strip('-')}-{digest}"

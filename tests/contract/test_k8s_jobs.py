@@ -140,6 +140,12 @@ def test_what_could_not_run_is_refused_and_nothing_is_written(
     assert not (tmp_path / "jobs.yaml").exists()
 
 
+def test_a_template_without_a_container_for_the_job_is_refused(script: ModuleType) -> None:
+    template = {"kind": "Job", "spec": {"template": {"spec": {"containers": [{"name": "main"}]}}}}
+    with pytest.raises(ValueError, match="no container of its Job has the name job"):
+        script.template_of([template], Path("mine"))
+
+
 def test_misspelt_and_foreign_variables_are_told(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -98,7 +98,7 @@ WRONG: Mapping[str, Sequence[tuple[str, Changes, str]]] = {
         ("gpu", {"pod.securityContext": DELETED}, "pod: securityContext.runAsNonRoot"),
     ],
     "containers_are_hardened": [
-        *(("gpu", {f"job.securityContext.{name}": DELETED}, f"container job: .*{name}") for name in hardening.CONTAINER),
+        *(("gpu", {f"job.securityContext.{name}": DELETED}, f"container job: .*{name}") for name in hardening.CONTEXT),
         ("gpu", {"job.securityContext.capabilities.add": ["SYS_ADMIN"]}, "container job"),
         ("gpu", {"job.securityContext.privileged": True}, "container job: .*privileged"),
         ("gpu", {"job.securityContext.runAsUser": 0}, "container job: .*runAsUser"),
