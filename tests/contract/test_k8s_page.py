@@ -32,7 +32,7 @@ exit 1
 def copy_of_the_repository(folder: Path) -> Path:
     """What the page's commands read; they write beside it."""
     folder.mkdir()
-    for name in ("Makefile", "job", "k8s", "requirements", "scripts"):
+    for name in (".env.example", "Makefile", "job", "k8s", "requirements", "scripts"):
         source, target = ROOT / name, folder / name
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "rendered"))
