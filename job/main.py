@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import asdict
 from typing import Any
 
@@ -42,9 +42,19 @@ QUIET_DEFAULTS = {
 def main(environ: MutableMapping[str, str], stop: StopSignal, **effects: Any) -> int:
     """Run the job that the environment describes.
 
-    stop: whether a signal came, also before this; effects: others than the usual ones, see job.pipeline.Effects.
+    effects: others than the usual ones, see job.pipeline.Effects.
 
     Returns: the exit code, see job.errors. The last log line says what happened, what is safe and what to run next.
+    """
+    return carry_out(environ, stop, lambda settings: _answer(settings, environ, {"stop": stop, **effects}))
+
+
+def carry_out(environ: MutableMapping[str, str], stop: StopSignal, work: Callable[[Settings], Mapping[str, object]]) -> int:
+    """Do the work with the settings of the environment, and say in the last log line how it ended.
+
+    stop: whether a signal came, also before this; work: gives the fields of the last line where it succeeds.
+
+    Returns: the exit code, see job.errors.
     """
     started, given = time.monotonic(), dict(environ)
     for name, value in (LIBRARY_DEFAULTS | QUIET_DEFAULTS).items():
@@ -60,7 +70,8 @@ def main(environ: MutableMapping[str, str], stop: StopSignal, **effects: Any) ->
         stop.grace_seconds = settings.run.shutdown_grace_seconds
         with scratch_folder(environ) as scratch:
             environ[LAST_WORDS_VARIABLE] = str(scratch / "last-words.jsonl")
-            return _run(settings, environ, started, {"stop": stop, **effects})
+            summary_log.info("run_finished", exit_code=0, **work(settings), seconds=_since(started))
+            return 0
     except JobError as error:
         summary_log.error(
             "run_finished",
@@ -77,7 +88,7 @@ def main(environ: MutableMapping[str, str], stop: StopSignal, **effects: Any) ->
         return 1
 
 
-def _run(settings: Settings, environ: MutableMapping[str, str], started: float, given: Mapping[str, Any]) -> int:
+def _answer(settings: Settings, environ: MutableMapping[str, str], given: Mapping[str, Any]) -> Mapping[str, object]:
     from job import pipeline  # imports what the environment above configures
 
     effects = pipeline.Effects(
@@ -88,32 +99,26 @@ def _run(settings: Settings, environ: MutableMapping[str, str], started: float, 
     if settings.run.dry_run:
         estimate = pipeline.rehearse(settings, effects)
         log.info("dry_run", **asdict(estimate))
-        message = "everything was checked; nothing was generated or published"
-        summary_log.info("run_finished", exit_code=0, dry_run=True, message=message, seconds=_since(started))
-        return 0
+        return {"dry_run": True, "message": "everything was checked; nothing was generated or published"}
     summary = pipeline.run(settings, effects)
     published = asdict(summary.published) if summary.published else {}
     where = f" and published in {published['repo_id']} at {published['commit']}" if published else ""
     if summary.missing_shards:
         shown = ", ".join(map(str, summary.missing_shards[:_SHOWN_SHARDS]))
         where = f". This is one shard's part; the last of them to end makes the results. Not there yet: {shown}"
-    summary_log.info(
-        "run_finished",
-        exit_code=0,
-        message=f"{summary.tally.rows} rows, {summary.tally.failed_rows} of them failed, are in {summary.folder}{where}",
-        rows=summary.tally.rows,
-        failed_rows=summary.tally.failed_rows,
-        finish_reasons=dict(summary.tally.finish_reasons),
-        prompt_tokens=summary.tally.prompt_tokens,
-        completion_tokens=summary.tally.completion_tokens,
-        generated_rows=summary.generated_rows,
-        seconds=_since(started),
-        seconds_by_phase=dict(summary.seconds),
-        results=str(summary.folder),
+    return {
+        "message": f"{summary.tally.rows} rows, {summary.tally.failed_rows} of them failed, are in {summary.folder}{where}",
+        "rows": summary.tally.rows,
+        "failed_rows": summary.tally.failed_rows,
+        "finish_reasons": dict(summary.tally.finish_reasons),
+        "prompt_tokens": summary.tally.prompt_tokens,
+        "completion_tokens": summary.tally.completion_tokens,
+        "generated_rows": summary.generated_rows,
+        "seconds_by_phase": dict(summary.seconds),
+        "results": str(summary.folder),
         **({"missing_shards": list(summary.missing_shards)} if summary.missing_shards else {}),
         **published,
-    )
-    return 0
+    }
 
 
 def _since(started: float) -> float:

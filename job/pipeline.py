@@ -27,7 +27,7 @@ from job.protocols import Hub, InterruptingStop, Stop
 from job.records import Prompt, ResultRow, Row, RunSummary, Tally
 from job.run_lock import LOCK, NOTE, RunLock
 from job.settings import HubSettings, Settings
-from job.shutdown import Interrupted
+from job.shutdown import Interrupted, breaking_off
 from job.spool import Spool
 
 ENGINE_FACTS = "engine.json"
@@ -112,7 +112,7 @@ def rehearse(settings: Settings, effects: Effects) -> Estimate:
     with journal, Spool(plan.folder) as spool:
         done = _done(plan, journal)
         if done.count < plan.rows.rows:
-            with _breaking_off(effects.stop, lambda: _stopped(plan, effects.stop, done.count)):
+            with breaking_off(effects.stop, lambda: _stopped(plan, effects.stop, done.count)):
                 plan.backend.check()
                 lengths = _spool(plan, spool, done, account)
             return estimate.estimate(plan.settings, plan.identity.facts, lengths, plan.folder.parent)
@@ -128,23 +128,9 @@ def _opened(settings: Settings, effects: Effects, account: _Account) -> tuple[Hu
             f"Run the same command again."
         )
 
-    with _breaking_off(effects.stop, stopped):
+    with breaking_off(effects.stop, stopped):
         hub, plan = _planned(settings, effects, account)
         return hub, plan, _journal(plan, effects.lock)
-
-
-@contextmanager
-def _breaking_off(stop: InterruptingStop, stopped: Callable[[], StoppedError]) -> Iterator[None]:
-    """Leave the block as soon as a signal comes: what it does is made again in seconds."""
-    try:
-        with stop.interrupting():
-            yield
-    except Interrupted:
-        raise stopped() from None
-    except Exception:
-        if not stop.signal:
-            raise
-        raise stopped() from None  # a library that was broken off may say so in an error of its own
 
 
 def _planned(settings: Settings, effects: Effects, account: _Account) -> tuple[Hub, Plan]:
@@ -179,7 +165,7 @@ def _done(plan: Plan, journal: Journal) -> Positions:
 def _answer(plan: Plan, journal: Journal, done: Positions, hub: Hub, effects: Effects, account: _Account) -> None:
     """Prompt the rows that have no answer yet, and answer those that can be."""
     with Spool(plan.folder) as spool:
-        with _breaking_off(effects.stop, lambda: _stopped(plan, effects.stop, done.count)):
+        with breaking_off(effects.stop, lambda: _stopped(plan, effects.stop, done.count)):
             plan.backend.check()
             _spool(plan, spool, done, account)
             if plan.repo_id:

@@ -12,7 +12,8 @@ import structlog
 from job import dataset, prompts, results, values
 from job.errors import Problem, SettingsError
 from job.identity import Identity, describe
-from job.local_files import LocalFiles, check_folder, local_source
+from job.local_files import check_folder, local_source
+from job.model_files import files_of
 from job.protocols import Backend, Hub, ModelFiles
 from job.records import Kind, Source
 from job.references import base_name, is_local, run_name
@@ -74,9 +75,9 @@ def make_plan(settings: Settings, hub: Hub, choose_backend: ChooseBackend) -> Pl
         dataset.check_instruction_column(settings.data, rows.schema)
     template = prompts.open_template(settings.prompt, settings.data.instruction_column, rows.schema.names)
     # Last: a large local model takes a while to be read for its digest.
-    model = _files(settings, hub, "model", settings.model.model_id, settings.model.model_revision)
+    model = files_of(settings, hub, "model", settings.model.model_id, settings.model.model_revision)
     lora = settings.model.lora_id
-    adapter = _files(settings, hub, "adapter", lora, settings.model.lora_revision) if lora else None
+    adapter = files_of(settings, hub, "adapter", lora, settings.model.lora_revision) if lora else None
     backend = choose_backend(settings, model, adapter)
     _log_commits(model.source, adapter.source if adapter else None, data)
     identity = describe(settings, model.source, data, template.facts, backend.facts, adapter.source if adapter else None)
@@ -129,15 +130,6 @@ def _repo_id(settings: Settings, name: str) -> str | None:
         message = f"is longer than the {_LONGEST_NAME} characters that the Hub allows: choose a name with HUB_REPO_ID"
         raise SettingsError([Problem("HUB_REPO_ID", repo_id, message)])
     return repo_id
-
-
-def _files(settings: Settings, hub: Hub, kind: Kind, reference: str, revision: str) -> ModelFiles:
-    any_format = kind == "model" and "load_format" in settings.engine.engine_args
-    if settings.engine.engine == "echo":  # reads no files
-        return LocalFiles(kind, Source(reference, "none", local=False), any_format)
-    if is_local(reference):
-        return LocalFiles(kind, local_source(kind, check_folder(kind, reference)), any_format)
-    return hub.files(kind, hub.resolve(kind, reference, revision), any_format=any_format)
 
 
 def _data(settings: Settings, hub: Hub) -> Source:

@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Literal
 
+from job.errors import StoppedError
+from job.protocols import InterruptingStop
+
 GRACE_SECONDS = 20.0  # until the settings are read
 # From the first signal on an alarm rings this often, to look at the clock. Until it rings, another signal is the same one:
 # `timeout` sends it to its child and then to the process group.
@@ -107,6 +110,20 @@ def listening(stop: StopSignal) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def breaking_off(stop: InterruptingStop, stopped: Callable[[], StoppedError]) -> Iterator[None]:
+    """Leave the block as soon as a signal comes: what it does is made again in seconds, or goes on where it was."""
+    try:
+        with stop.interrupting():
+            yield
+    except Interrupted:
+        raise stopped() from None
+    except Exception:
+        if not stop.signal:
+            raise
+        raise stopped() from None  # a library that was broken off may say so in an error of its own
 
 
 def ignore_signals() -> None:
