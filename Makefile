@@ -20,6 +20,10 @@ setup: .venv/.cpu $(MODEL)/config.json ## make .venv with vLLM for the CPU, and 
 generate: setup ## answer a dataset: the environment wins over .env, and .env over the embedded default
 	@$(BIN)/python scripts/generate
 
+.PHONY: generate-all
+generate-all: ## the same for each model of MODEL_IDS: in containers, or processes after `make setup`
+	@$(PYTHON) scripts/generate-all
+
 ##@ Develop
 
 .PHONY: test

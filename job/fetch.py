@@ -1,7 +1,7 @@
 """`python -m job.fetch`: download the files of the model and adapter that the environment names, and nothing else.
 
-For what comes before the job: a loop that generates with one model while the next one is downloaded, or a machine that fills the
-cache of another one. It reads the job's own variables, all of them, and ends with its errors and exit codes.
+For what comes before the job: a loop that generates with one model while the next one is downloaded, or a machine that fills
+the cache of another one. It reads the job's own variables, all of them, and ends with its errors and exit codes.
 """
 
 import os
@@ -32,7 +32,7 @@ def fetch(settings: Settings, hub: Hub) -> Mapping[str, object]:
     Returns: fields for the last line: where they are, and how many bytes the weights have, None where the engine needs none.
     Raises: SettingsError, AccessError, HubUnavailableError, OutputError.
     """
-    folders = {kind: str(folder) for kind, folder in _folders(settings, hub)}
+    folders: dict[str, str] = {kind: str(folder) for kind, folder in _folders(settings, hub)}
     if not folders:
         return {"message": f"ENGINE={settings.engine.engine} needs no files"}
     weights = sum(path.stat().st_size for folder in folders.values() for path in Path(folder).glob("*.safetensors"))

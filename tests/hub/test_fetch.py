@@ -66,7 +66,7 @@ def test_a_folder_of_this_machine_is_only_looked_at(hub: HubServer, connect: Con
     fetched = fetch(settings(MODEL_ID=tmp_path), connect(hub))
     assert (fetched["model"], fetched["weights_bytes"]) == (str(tmp_path), 5)
     assert hub.requests == []
-    with pytest.raises(SettingsError, match="MODEL_ID=.*none.*no such folder"):
+    with pytest.raises(SettingsError, match=r"MODEL_ID=.*none.*no such folder"):
         fetch(settings(MODEL_ID=tmp_path / "none"), connect(hub))
 
 
