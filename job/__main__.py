@@ -3,45 +3,23 @@
 import os
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
-from job.shutdown import StopSignal, ignore_signals, listen
-
-_STANDARD_ERROR = 2
+from job.process import as_process
+from job.shutdown import StopSignal
 
 
 def run(effects: Callable[[], Mapping[str, Any]] = dict) -> int:
     """The job, as this process. effects: makes others than the usual ones, see job.pipeline.Effects. Returns: the exit code."""
-    _open_standard_streams()
-    stop = StopSignal()
-    listen(stop)
-    from job.engine.lifeline import hold_in_forks
-    from job.main import main
 
-    hold_in_forks()
-    code = main(os.environ, stop, **effects())
-    ignore_signals()  # the last line is said: the exit code is to be the one that it names
-    if stop.signal:
-        _end(code)
-    return code
+    def answer(stop: StopSignal) -> int:
+        from job.engine.lifeline import hold_in_forks
+        from job.main import main
 
+        hold_in_forks()
+        return main(os.environ, stop, **effects())
 
-def _open_standard_streams() -> None:
-    """Give this process those that it was started without (`2>&-`): a file of its own would get their number."""
-    while (number := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
-        os.set_inheritable(number, True)  # noqa: FBT003 (takes no names)
-    os.close(number)
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 (for as long as the process lives)
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
-
-
-def _end(code: int) -> None:
-    """Without waiting for threads, such as those of a download, as the interpreter would."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):
-            stream.flush()
-    os._exit(code)
+    return as_process(answer)
 
 
 if __name__ == "__main__":

@@ -6,24 +6,20 @@ the cache of another one. It reads the job's own variables, all of them, and end
 
 import os
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 from job.errors import StoppedError
 from job.local_files import check_folder
 from job.model_files import files_of
-from job.protocols import Hub, Stop
+from job.process import as_process
+from job.protocols import Hub
 from job.records import Kind
 from job.references import is_local
-from job.settings import HubSettings, Settings
-from job.shutdown import StopSignal, breaking_off, ignore_signals, listen
+from job.settings import Settings
+from job.shutdown import StopSignal, breaking_off
 
 _NICENESS = 10  # it may have a neighbour that generates
-
-T = TypeVar("T")
 
 
 def fetch(settings: Settings, hub: Hub) -> Mapping[str, object]:
@@ -57,42 +53,26 @@ def _folders(settings: Settings, hub: Hub) -> Iterator[tuple[Kind, Path]]:
         yield kind, files.all_files()
 
 
-def _stoppable(settings: Settings, stop: StopSignal, connect: Callable[[HubSettings, Stop], Hub]) -> Mapping[str, object]:
-    def stopped() -> StoppedError:
-        return StoppedError(f"stopped by {stop.signal}; what has come is kept. Run the same command again to go on.")
-
-    with breaking_off(stop, stopped):
-        return _abandonable(lambda: fetch(settings, connect(settings.hub, stop)))
-
-
-def _abandonable(work: Callable[[], T]) -> T:
-    """What `work` returns or raises. It has a thread of its own: the library's way out of a download is to wait for its end."""
-    outcome: Future[T] = Future()
-
-    def attempt() -> None:
-        try:
-            outcome.set_result(work())
-        except BaseException as error:
-            outcome.set_exception(error)
-
-    threading.Thread(target=attempt, name="fetch", daemon=True).start()
-    return outcome.result()
-
-
 def run() -> int:
     """All of it, as this process. Returns: the exit code."""
-    stop = StopSignal()
-    listen(stop)
-    os.nice(_NICENESS)
-    from job.hub import connect
-    from job.main import carry_out
 
-    code = carry_out(os.environ, stop, lambda settings: _stoppable(settings, stop, connect))
-    ignore_signals()
-    return code
+    def work(stop: StopSignal) -> int:
+        os.nice(_NICENESS)
+        from job.hub import connect
+        from job.main import carry_out
+
+        def stopped() -> StoppedError:
+            return StoppedError(f"stopped by {stop.signal}; what has come is kept. Run the same command again to go on.")
+
+        def fetch_unless_stopped(settings: Settings) -> Mapping[str, object]:
+            stop.grace_seconds = 0  # nothing is begun that would have to be finished
+            with breaking_off(stop, stopped):
+                return fetch(settings, connect(settings.hub, stop))
+
+        return carry_out(os.environ, stop, fetch_unless_stopped)
+
+    return as_process(work)
 
 
 if __name__ == "__main__":
-    status = run()
-    sys.stdout.flush()
-    os._exit(status)  # without waiting for the threads of a download that was abandoned
+    sys.exit(run())
