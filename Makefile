@@ -28,7 +28,7 @@ generate-all: ## the same for each model of MODEL_IDS: in containers, or process
 
 .PHONY: test
 test: setup .venv/.dev ## all tests, with the real engine on the CPU
-	@$(BIN)/pytest -m "not vllm" --numprocesses 2
+	@$(BIN)/pytest -m "not vllm" --numprocesses 2 --dist worksteal
 	@$(BIN)/pytest -m vllm
 
 .PHONY: test-fast
