@@ -50,8 +50,8 @@ class Runner(Protocol):
     def fetch(self, environ: Mapping[str, str]) -> Command:
         """The download of the files that it needs."""
 
-    def on_host(self, path: str) -> str:
-        """A path of the results, as the job names it, on this machine."""
+    def on_host(self, text: str) -> str:
+        """A path or a message of the job, with the paths of results that this machine knows."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class Processes:
     def fetch(self, environ: Mapping[str, str]) -> Command:
         return self._command("job.fetch", environ)
 
-    def on_host(self, path: str) -> str:
-        return str(ROOT / path)
+    def on_host(self, text: str) -> str:
+        return text
 
     def _command(self, module: str, environ: Mapping[str, str]) -> Command:
         return Command((str(PYTHON), "-m", module), environ, signal.SIGKILL)
@@ -95,9 +95,8 @@ class Containers:
     def fetch(self, environ: Mapping[str, str]) -> Command:
         return self._command(environ, ["--entrypoint", "python"], ["-m", "job.fetch"])
 
-    def on_host(self, path: str) -> str:
-        inside = Path(path)
-        return str(self.output / inside.relative_to(RESULTS)) if inside.is_relative_to(RESULTS) else path
+    def on_host(self, text: str) -> str:
+        return re.sub(rf"(?<![\w/]){RESULTS}/", lambda _: f"{self.output}/", text)
 
     def _command(self, environ: Mapping[str, str], options: list[str], arguments: list[str] | None = None) -> Command:
         local = {name: _absolute(environ[name]) for name in _PATHS if _is_here(environ.get(name, ""))}

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from job.errors import SettingsError
 from job.references import is_local
+from scripts.environment import ROOT
 from scripts.loop import gpus
 from scripts.loop.children import Child, Event, Start
 from scripts.loop.gpus import Slot
@@ -218,10 +219,10 @@ class Loop:
             prompt_tokens=last.get("prompt_tokens"),
             completion_tokens=last.get("completion_tokens"),
             seconds=round(self._effects.clock() - running.started, 1),
-            results=self._runner.on_host(results) if results else None,
+            results=str(ROOT / self._runner.on_host(results)) if results else None,
             repo_id=last.get("repo_id"),
             commit=last.get("commit"),
-            message=last.get("message", running.child.last_text),
+            message=self._runner.on_host(last.get("message", running.child.last_text)),
             log=str(self._log(running.model)),
         )
 

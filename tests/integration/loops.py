@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,6 @@ class RunningLoop:
 
     def __init__(self, variables: Mapping[str, object]) -> None:
         self.output = Path(str(variables["OUTPUT_DIR"]))
-        self._started = time.monotonic()
         self.process = subprocess.Popen(
             COMMAND,
             cwd=ROOT,
@@ -51,14 +49,14 @@ class RunningLoop:
     def end(self, seconds: float = 120) -> "Ended":
         out, err = self.process.communicate(timeout=seconds)
         summary = json.loads((self.output / "summary.json").read_text(encoding="utf-8"))
-        return Ended(self.process.returncode, out, err, summary, time.monotonic() - self._started)
+        return Ended(self.process.returncode, out, err, summary)
 
 
 class Ended:
     """A loop that has ended. table: the cells of its lines by model."""
 
-    def __init__(self, code: int, out: str, err: str, summary: Mapping[str, Any], seconds: float) -> None:
-        self.code, self.out, self.err, self.summary, self.seconds = code, out, err, summary, seconds
+    def __init__(self, code: int, out: str, err: str, summary: Mapping[str, Any]) -> None:
+        self.code, self.out, self.err, self.summary = code, out, err, summary
 
     @property
     def table(self) -> Mapping[str, Sequence[str]]:

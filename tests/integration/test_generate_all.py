@@ -57,13 +57,14 @@ def last_line(scene: Scene, name: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("parallel", [1, 3])
-def test_a_model_that_fails_does_not_stop_the_others_and_the_same_command_again_takes_seconds(
+def test_a_model_that_fails_does_not_stop_the_others_and_the_same_command_again_answers_nothing_twice(
     parallel: int, scene: Scene
 ) -> None:
     check_two_of_three_published(scene, run_loop({**scene.variables, "PARALLEL": parallel}))
     again = run_loop({**scene.variables, "PARALLEL": parallel})
     check_two_of_three_published(scene, again, generated=0)
-    assert again.seconds < 30, "three starts of Python, on a busy machine"
+    for name in ("first", "third"):
+        assert (scene.output / "logs" / f"{name}.log").read_text(encoding="utf-8").count('"engine_ready"') == 1
 
 
 def slow(scene: Scene, rows: int = MANY, delay: float = 0.2) -> dict[str, object]:
@@ -104,7 +105,7 @@ def test_a_second_ctrl_c_ends_at_once(scene: Scene) -> None:
         loop.says("third  generates")
         loop.interrupt()
         loop.says("stopping")
-        time.sleep(0.5)
+        time.sleep(1.5)  # a signal that comes at once after another is the same one
         loop.interrupt()
         at = time.monotonic()
         ended = loop.end()

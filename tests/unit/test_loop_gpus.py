@@ -1,9 +1,11 @@
 """Who gets which GPUs, from what nvidia-smi says, and how much of their memory."""
 
+from pathlib import Path
+
 import pytest
 
 from job.errors import SettingsError
-from scripts.loop.gpus import WORKING_MEMORY, Gpu, Slot, check, memory, parsed, slots
+from scripts.loop.gpus import QUERY, WORKING_MEMORY, Gpu, Slot, check, found_gpus, memory, parsed, slots
 
 GB = 10**9
 MIB = 2**20
@@ -27,6 +29,18 @@ def test_nvidia_smi_is_read() -> None:
     assert parsed(ANSWER, None)[2] == Gpu("2", "GPU-33333333-cccc", 81559 * MIB)
     assert [gpu.memory for gpu in parsed("0, GPU-1, [N/A]\n", None)] == [None]
     assert parsed("", None) == []
+
+
+def test_the_driver_is_asked_and_without_one_there_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert found_gpus(None) == []
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n[ \"$*\" = '{' '.join(QUERY[1:])}' ] && printf '%s' '{ANSWER}'\n")
+    program.chmod(0o755)
+    assert [gpu.index for gpu in found_gpus(None)] == ["0", "1", "2"]
+    assert [gpu.index for gpu in found_gpus("1")] == ["1"]
+    program.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
+    assert found_gpus(None) == []
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,8 @@ def test_a_download_in_a_container_needs_no_gpu() -> None:
 
 def test_results_in_a_container_have_a_place_on_the_host() -> None:
     assert containers().on_host("/results/a/0123") == "/data/out/a/0123"
-    assert containers().on_host("/elsewhere") == "/elsewhere"
+    assert containers().on_host("4 rows are safe in /results/a/0123. Run") == "4 rows are safe in /data/out/a/0123. Run"
+    assert containers().on_host("/elsewhere, /my/results/a") == "/elsewhere, /my/results/a"
 
 
 def loop_settings(**variables: str) -> LoopSettings:
