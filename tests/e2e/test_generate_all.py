@@ -33,6 +33,7 @@ def test_the_next_model_is_downloaded_while_one_generates(model: Path, tmp_path:
             **ENGINE,
             **hub.environment(TOKEN),
             "MODEL_IDS": "ana/one ana/two",
+            "RUNNER": "process",
             "DATASET_ID": rows,
             "OUTPUT_DIR": tmp_path / "results",
             "PROMPT_TEMPLATE": "chat",

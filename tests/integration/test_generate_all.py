@@ -199,7 +199,7 @@ def test_a_host_without_our_packages_can_loop(scene: Scene, docker: dict[str, ob
 def test_the_example_of_the_page_works_as_it_is_written(tmp_path: Path) -> None:
     """By make and by whatever Python it finds."""
     page = (ROOT / "docs" / "several-models.md").read_text(encoding="utf-8")
-    (command,) = (line for line in page.splitlines() if line.startswith("ENGINE=echo ") and line.endswith(" make generate-all"))
+    (command,) = (line for line in page.splitlines() if "ENGINE=echo" in line and line.endswith(" make generate-all"))
     environ = {name: value for name, value in environment(OUTPUT_DIR=tmp_path).items() if name != "LOG_FORMAT"}
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
