@@ -14,10 +14,10 @@ from typing import Any
 
 import structlog
 
-from job import card, manifest, publication, results
-from job.disk import check_no_links, disk_errors, json_text, make_folder, move_whole, remove_whole, write_whole
+from job import manifest, publication, results
+from job.disk import check_no_links, disk_errors, make_folder, move_whole, open_new, remove_whole, write_whole
 from job.errors import RunLockedError, StoppedError
-from job.files import read_json
+from job.files import open_file, read_json
 from job.layout import CARD, MANIFEST, is_data_of
 from job.plan import Plan
 from job.protocols import Stop
@@ -61,7 +61,7 @@ def _taken(lock: Callable[[Path], RunLock], folder: Path, stop: Stop, sleep: Cal
             return held
 
 
-def missing(plan: Plan) -> list[int]:
+def _missing(plan: Plan) -> list[int]:
     """The shards that have not left their results yet."""
     return [shard.index for shard in plan.shard.all() if not (plan.folder / shard.folder / MANIFEST).is_file()]
 
@@ -71,7 +71,7 @@ def gather(plan: Plan) -> tuple[Mapping[str, Any] | None, list[int]]:
 
     Returns: the manifest of the whole, None where shards are missing, damaged or of another number of rows; and which they are.
     """
-    if absent := missing(plan):  # said without reading what the others left
+    if absent := _missing(plan):  # said without reading what the others left
         return None, absent
     parts = [_part(plan, shard) for shard in plan.shard.all()]
     if absent := [index for index, part in enumerate(parts) if part is None]:
@@ -103,9 +103,7 @@ def _write(plan: Plan, facts: Mapping[str, Any]) -> None:
     for stale in _stale(plan, data, sources):
         stale.unlink()
     write_whole(folder / "identity.json", plan.identity.as_json())
-    info = publication.described(plan, facts)
-    write_whole(folder / CARD, card.render(facts, info, "path/of/this/folder", manifest_path=MANIFEST))
-    write_whole(folder / MANIFEST, json_text(facts))
+    publication.write_described(plan, facts)
     log.info("results_written", folder=str(folder), rows=results.tally_of(facts).rows)
 
 
@@ -131,7 +129,8 @@ def _place(source: Path, target: Path) -> None:
     try:
         os.link(source, half_made)
     except OSError:
-        shutil.copyfile(source, half_made)
+        with open_file(source) as content, open_new(half_made) as copy:
+            shutil.copyfileobj(content, copy)
     move_whole(half_made, target)
 
 

@@ -10,6 +10,8 @@ another split, and each further configuration has its own in its folder.
 
 import glob
 
+from job.shards import Shard
+
 MANIFEST = "run.json"
 PUBLISHED = "published.json"  # in the folder only: where its results were published and read back
 CARD = "README.md"
@@ -29,8 +31,8 @@ def data_folder(config: str) -> str:
     return f"{_DEFAULT_FOLDER}/{config}" if config == _DEFAULT_FOLDER else config
 
 
-def data_path(config: str, split: str, shard: int, shards: int) -> str:
-    return f"{data_folder(config)}/{split}-{shard:05d}-of-{shards:05d}.parquet"
+def data_path(config: str, split: str, shard: Shard) -> str:
+    return f"{data_folder(config)}/{split}-{shard.name}.parquet"
 
 
 def data_pattern(config: str, split: str) -> str:

@@ -63,20 +63,11 @@ def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _added(counts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    names = dict.fromkeys(name for each in counts for name in each)
-    return {
-        name: _reasons_added([each[name] for each in counts])
-        if name == "finish_reasons"
-        else sum(each[name] for each in counts)
-        for name in names
-    }
-
-
-def _reasons_added(reasons: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for each in reasons:
-        total.update(each)
-    return dict(sorted(total.items()))
+    reasons: Counter[str] = Counter()
+    for each in counts:
+        reasons.update(each["finish_reasons"])
+    total = {name: sum(each[name] for each in counts) for name in counts[0] if name != "finish_reasons"}
+    return dict(counts[0]) | total | {"finish_reasons": dict(sorted(reasons.items()))}
 
 
 def is_of(manifest: Mapping[str, Any], identity: Identity, model: Source, adapter: Source | None, dataset: Source) -> bool:

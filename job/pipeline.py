@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 import structlog
 
-from job import card, estimate, gathering, generation, hub, manifest, prompts, publication, results
+from job import estimate, gathering, generation, hub, manifest, prompts, publication, results
 from job.disk import check_no_links, check_writable, disk_errors, json_text, remove_whole, write_whole
 from job.engine import choose_backend
 from job.errors import EngineError, FailedRowsError, JobError, StoppedError
@@ -323,9 +323,9 @@ def _write_results(plan: Plan, journal: Journal, account: _Account) -> Mapping[s
             engine=_engine_facts(folder),
         )
         if plan.shard.whole:
-            info = publication.described(plan, facts)
-            write_whole(folder / CARD, card.render(facts, info, "path/of/this/folder", manifest_path=MANIFEST))
-        write_whole(folder / MANIFEST, json_text(facts))
+            publication.write_described(plan, facts)
+        else:
+            write_whole(folder / MANIFEST, json_text(facts))
     log.info("results_written", folder=str(folder), rows=written.tally.rows)
     return facts
 

@@ -21,6 +21,7 @@ from job.records import Published, ReadText, Release
 from job.shards import Shard
 
 _READING = ".reading-"
+_LOAD_FROM = "path/of/this/folder"
 
 log = structlog.get_logger()
 
@@ -67,7 +68,7 @@ def place(plan: Plan) -> tuple[str, str]:
 def data_path_of(plan: Plan, shard: Shard) -> str:
     """The path of a shard's data in its folder, and of that in the repository."""
     config, split = place(plan)
-    return data_path(config, split, shard.index, shard.count)
+    return data_path(config, split, shard)
 
 
 @contextmanager
@@ -120,6 +121,13 @@ def _reading_folder(results_folder: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_described(plan: Plan, facts: Mapping[str, Any]) -> None:
+    """Write card and manifest into the run's folder, whose data is there: the manifest last, as the sign that it is whole."""
+    info = described(plan, facts)
+    write_whole(plan.folder / CARD, card.render(facts, info, _LOAD_FROM, manifest_path=MANIFEST))
+    write_whole(plan.folder / MANIFEST, json_text(facts))
 
 
 def described(plan: Plan, facts: Mapping[str, Any]) -> dict[str, Any]:

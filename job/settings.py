@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from job import engine_args, values
@@ -216,8 +217,15 @@ class ShardSettings(_Audience):
     @property
     def shard(self) -> Shard:
         """The shard that this process is to answer: the only one, where nothing is set."""
-        index = self.job_completion_index if self.shard_index is None else self.shard_index
+        _, index = self.index
         return Shard(index or 0, self.shard_count or 1)
+
+    @property
+    def index(self) -> tuple[str, int | None]:
+        """The variable that says which shard this is, and what it says."""
+        if self.shard_index is None and self.job_completion_index is not None:
+            return "JOB_COMPLETION_INDEX", self.job_completion_index
+        return "SHARD_INDEX", self.shard_index
 
 
 class RunSettings(_Audience):
@@ -295,6 +303,11 @@ def variables() -> Iterator[tuple[type[_Audience], str]]:
             yield audience, name.upper()
 
 
+def is_secret(field: FieldInfo) -> bool:
+    """Whether the value of a variable must not be shown."""
+    return "Secret" in str(field.annotation)
+
+
 def near_misses(environ: Mapping[str, str]) -> dict[str, str]:
     """Variables that are set, mean nothing here, and look like one that does: {TEMPRATURE: TEMPERATURE}."""
     known = {name for _, name in variables()} | set(OTHER_KNOWN_NAMES)
@@ -335,7 +348,7 @@ def _problems(audience: type[_Audience], environ: Mapping[str, str], error: Vali
         if detail["type"] == "missing":
             yield Problem(variable, None, f"is required. {field.description}")
         else:
-            secret = "Secret" in str(field.annotation) or "token" in environ[variable].lower()
+            secret = is_secret(field) or "token" in environ[variable].lower()
             value = None if secret else environ[variable]
             message = re.sub(r"^(Value error, |Input )", "", detail["msg"])
             yield Problem(variable, value, f"{message}. {field.description}")
@@ -366,9 +379,7 @@ def _contradictions(parts: Mapping[str, Any]) -> Iterator[Problem]:
 def _shard_problems(shards: ShardSettings | None) -> Iterator[Problem]:
     if shards is None:
         return
-    names = {"SHARD_INDEX": shards.shard_index, "JOB_COMPLETION_INDEX": shards.job_completion_index}
-    variable, index = next(((name, value) for name, value in names.items() if value is not None), ("SHARD_INDEX", None))
-    count = shards.shard_count
+    (variable, index), count = shards.index, shards.shard_count
     if count is None and index is not None:
         yield Problem(variable, str(index), "needs SHARD_COUNT: how many shards there are")
     if count is not None and index is None:

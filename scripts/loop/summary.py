@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from job.errors import StoppedError
 from scripts.environment import ROOT
 
-STOPPED = 75
+STOPPED = StoppedError.exit_code
 MEANINGS = {
     0: "done",
     1: "a bug",

@@ -6,14 +6,15 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
+from job import settings
 from job.errors import SettingsError
 from job.references import is_local
 from job.settings import RunSettings, Settings, near_misses, variables
 from scripts.manifests.job_manifest import JobManifest
 
 SHARD_COUNT, SHARD_INDEX, COMPLETION_INDEX = "SHARD_COUNT", "SHARD_INDEX", "JOB_COMPLETION_INDEX"
-KNOWN = frozenset({name for _, name in variables()} | {SHARD_COUNT})
-SECRETS = frozenset(name for audience, name in variables() if "Secret" in str(audience.model_fields[name.lower()].annotation))
+KNOWN = frozenset(name for _, name in variables())
+SECRETS = frozenset(name for audience, name in variables() if settings.is_secret(audience.model_fields[name.lower()]))
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|_KEY\b")
 LIBRARIES = ("CUDA_", "HF_", "NCCL_", "VLLM_")  # whose variables are not listed here
 TEMPLATES = ("alpaca", "chat")
