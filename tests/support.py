@@ -9,7 +9,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -19,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ECHO = {"ENGINE": "echo", "MODEL_ID": "echo-model"}
 JOB = [sys.executable, "-m", "job"]
 POLL_SECONDS = 0.005
+TOKEN = "hf_" + "abcdefghijklmnopqrstuvwxyzABCDEF"  # looks like one of the Hub, and is none
 
 T = TypeVar("T")
 
@@ -117,6 +121,16 @@ def running(folder: Path, variables: Mapping[str, object], command: Sequence[str
         with suppress(ProcessLookupError):
             job.process.kill()
         job.process.wait()
+
+
+def load_script(name: str) -> ModuleType:
+    """A script without a suffix, as a module."""
+    loader = SourceFileLoader(f"{name.replace('-', '_')}_script", str(ROOT / "scripts" / name))
+    spec = spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    loader.exec_module(module)
+    return module
 
 
 def journal_of(output: Path) -> Path | None:

@@ -1,25 +1,18 @@
 """How `make generate` puts the job's environment together."""
 
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import load_script
 
 EMBEDDED = {"MODEL_ID": "embedded", "DATASET_ID": "embedded.jsonl", "MAX_TOKENS": "96"}
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    loader = SourceFileLoader("generate_script", str(ROOT / "scripts" / "generate"))
-    spec = spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = module_from_spec(spec)
-    loader.exec_module(module)
-    return module
+    return load_script("generate")
 
 
 def test_environment_wins_over_dotenv_and_dotenv_over_the_embedded_default(script: ModuleType) -> None:

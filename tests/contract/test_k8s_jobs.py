@@ -3,8 +3,6 @@
 import json
 import re
 from collections.abc import Mapping
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +16,7 @@ from scripts.manifests import kustomize
 from scripts.manifests.checks import names_are_valid, problems
 from scripts.manifests.job_manifest import GPU, JobManifest
 from scripts.manifests.rendering import render
-from tests.support import ROOT
+from tests.support import ROOT, load_script
 
 GPU_JOB, SHARDED = (kustomize.build(ROOT / "k8s" / "overlays" / name)[0] for name in ("gpu", "gpu-sharded"))
 ONE = {"MODEL_ID": "org/model", "DATASET_ID": "org/data"}
@@ -27,12 +25,7 @@ TOKEN = "hf_" + "t" * 34
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    loader = SourceFileLoader("k8s_jobs_script", str(ROOT / "scripts" / "k8s-jobs"))
-    spec = spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = module_from_spec(spec)
-    loader.exec_module(module)
-    return module
+    return load_script("k8s-jobs")
 
 
 def rendered(template: Any = GPU_JOB, image: str | None = None, **settings: str) -> JobManifest:

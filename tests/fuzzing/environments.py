@@ -260,7 +260,6 @@ _MISSPELT = st.tuples(
             "HF_TOKN",
             "OUTPUTDIR",
             "MODEL_IDS",
-            "JOB_COMPLETION_INDEX",
             "SEEED",
             "ÉNGINE",
         ]

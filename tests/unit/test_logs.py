@@ -10,8 +10,7 @@ import pytest
 import structlog
 
 from job import logs
-
-TOKEN = "hf_abcdefghijklmnopqrstuvwxyzABCDEF"
+from tests.support import TOKEN
 
 
 class _Terminal(io.StringIO):

@@ -9,8 +9,8 @@ from job.errors import SettingsError
 from scripts.loop.gpus import Gpu, Slot
 from scripts.loop.runners import PYTHON, Command, Containers, Processes, choose
 from scripts.loop.settings import LoopSettings
+from tests.support import TOKEN
 
-TOKEN = "hf_abcdefghijklmnopqrstuvwxyzABCDEF"
 CPU = Slot((), 1)
 TWO_GPUS = Slot((Gpu("0", "GPU-0", 1), Gpu("3", "GPU-3", 1)), 1)
 ENVIRON = {"MODEL_ID": "org/a", "DATASET_ID": "org/rows", "HF_TOKEN": TOKEN, "PATH": "/bin", "MODEL_IDS": "org/a", "HOME": "/h"}

@@ -10,9 +10,9 @@ import pytest
 
 from job.main import LIBRARY_DEFAULTS, main
 from job.shutdown import StopSignal
-from tests.support import ECHO, read_table, results_folder
+from tests.support import ECHO, TOKEN, read_table, results_folder
 
-SECRETS = {"HF_TOKEN": "hf_abcdefghijklmnopqrstuvwxyzABCDEF"}
+SECRETS = {"HF_TOKEN": TOKEN}
 
 
 def _run(capsys: pytest.CaptureFixture[str], **variables: object) -> tuple[int, list[dict[str, Any]]]:
