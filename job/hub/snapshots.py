@@ -88,13 +88,17 @@ class HubFiles:
     def _check_contents(self) -> None:
         """Check all that came, in this attempt or in a failed one before: the next one would find it in the cache and use it.
 
+        All of them, also where one is damaged: this may be the last attempt, and no damaged file is left for the next process.
+
         Raises: MismatchError for one of those that are damaged.
         """
         with thread_pool() as pool:
             checks = {name: pool.submit(check_content, name, path) for name, path in self._unchecked.items()}
-            for name, check in checks.items():
-                check.result()
-                del self._unchecked[name]
+            errors = {name: check.exception() for name, check in checks.items()}
+        self._unchecked = {name: path for name, path in self._unchecked.items() if errors[name] is not None}
+        for error in errors.values():
+            if error is not None:
+                raise error
 
     def _listed(self, *more_ignored: str) -> Sequence[_Listed]:
         from huggingface_hub import constants
