@@ -64,6 +64,10 @@ fuzz: .venv/.cpu .venv/.dev ## twenty thousand settings, templates, datasets and
 races: .venv/.cpu .venv/.dev ## twenty times two jobs that publish into one repository at the same moment
 	@$(BIN)/python -m tests.races --races 20 --seed 1
 
+.PHONY: meetings
+meetings: .venv/.cpu .venv/.dev ## fifty runs of several shards that share no folder and meet on the Hub, killed at any moment
+	@$(BIN)/python -m tests.meetings --rounds 50 --seed 1
+
 .PHONY: document
 document: .venv/.cpu ## write docs/configuration.md and .env.example from the settings
 	@$(BIN)/python scripts/document-settings
@@ -95,6 +99,10 @@ bench-scale: .venv/.cpu ## 10k, 100k and 1M rows with the echo engine
 .PHONY: bench-publish
 bench-publish: .venv/.cpu .venv/.dev ## publish 100k, 1M and 10M rows to the Hub of the tests
 	@$(BIN)/python -m benchmarks.publish
+
+.PHONY: bench-shards
+bench-shards: .venv/.cpu .venv/.dev ## publish 10M rows of 10 and of 100 shards that share no folder
+	@$(BIN)/python -m benchmarks.shards
 
 # What the targets above stand on.
 

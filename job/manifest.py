@@ -70,6 +70,13 @@ def _added(counts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return dict(counts[0]) | total | {"finish_reasons": dict(sorted(reasons.items()))}
 
 
+def is_same_release(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two manifests are those of the same answers in the same files: by another process, at another time."""
+    names = ("identity", "model", "adapter", "dataset", "counts", "files")
+    mine, theirs = (json.loads(json.dumps([each.get(name) for name in names])) for each in (one, other))
+    return bool(mine == theirs)
+
+
 def is_of(manifest: Mapping[str, Any], identity: Identity, model: Source, adapter: Source | None, dataset: Source) -> bool:
     """Whether a manifest, as it was read, is that of a run of these."""
     ours = json.loads(json.dumps(_what(identity, model, adapter, dataset)))

@@ -7,24 +7,26 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 import structlog
 
-from job import estimate, gathering, generation, hub, manifest, prompts, publication, results
+from job import estimate, gathering, generation, hub, joining, manifest, prompts, publication, results
 from job.disk import check_no_links, check_writable, disk_errors, json_text, remove_whole, write_whole
 from job.engine import choose_backend
 from job.errors import EngineError, FailedRowsError, JobError, StoppedError
 from job.estimate import Estimate
 from job.files import read_json
+from job.joining import Joined
 from job.journal import JOURNAL, Journal, Positions
 from job.layout import CARD, MANIFEST
 from job.lengths import Lengths
 from job.plan import ChooseBackend, Plan, make_plan
 from job.progress import Progress
 from job.protocols import Hub, InterruptingStop, Stop
-from job.records import Prompt, ResultRow, Row, RunSummary, Tally
+from job.records import Copies, Prompt, Published, ResultRow, Row, RunSummary
 from job.run_lock import LOCK, NOTE, RunLock
 from job.settings import HubSettings, Settings
 from job.shutdown import Interrupted, breaking_off
@@ -75,31 +77,56 @@ def run(settings: Settings, effects: Effects) -> RunSummary:
     account = _Account(effects.clock)
     hub, plan, journal = _opened(settings, effects, account)
     with journal:
-        done = _done(plan, journal)
-        if done.count < plan.rows.rows:
-            _answer(plan, journal, done, hub, effects, account)
-        facts = _results(plan, journal, effects.stop, account)
-        _check_failed_rows(plan, results.tally_of(facts))
-        if plan.shard.whole:
-            return _published(plan, facts, hub, journal, account)
-        with gathering.alone(plan, effects.lock, effects.stop, effects.sleep):
-            whole, missing = gathering.gather(plan)
-            if whole is None:
-                log.info("shards_missing", missing=missing, shards=plan.shard.count)
-                return RunSummary(
-                    plan.name, plan.folder, results.tally_of(facts), account.generated, account.seconds, missing_shards=missing
-                )
-            _check_failed_rows(plan, results.tally_of(whole))
-            return _published(plan, whole, hub, journal, account)
+        joined = (_whole if plan.shard.whole else _shard)(plan, journal, hub, effects, account)
+    return RunSummary(
+        plan.name,
+        plan.folder,
+        results.tally_of(joined.facts),
+        account.generated,
+        account.seconds,
+        joined.published,
+        joined.missing,
+    )
 
 
-def _published(plan: Plan, facts: Mapping[str, Any], hub: Hub, journal: Journal, account: _Account) -> RunSummary:
-    """The end of a run whose results are all in its folder. facts: its manifest."""
-    _point_to_latest(plan.folder)
+def _whole(plan: Plan, journal: Journal, hub: Hub, effects: Effects, account: _Account) -> Joined:
+    """A run of one shard."""
+    facts = _part(plan, journal, _done(plan, journal), hub, effects, account)
+    return Joined(facts, _publish(plan, journal, hub, account, facts))
+
+
+def _shard(plan: Plan, journal: Journal, hub: Hub, effects: Effects, account: _Account) -> Joined:
+    """One shard of several: its part, unless it is on the Hub already, then the whole, where this makes it one."""
+    done = _done(plan, journal)
+    there = joining.found(plan, hub) if done.count < plan.rows.rows else None
+    if isinstance(there, Joined):
+        return there
+    facts = there.own if there and there.own else _part(plan, journal, done, hub, effects, account)
+    alone = gathering.alone(plan, effects.lock, effects.stop, effects.sleep)
+    joined = joining.join(plan, facts, there, hub, partial(_publish, plan, journal, hub, account), alone)
+    if joined.missing:
+        log.info("shards_missing", missing=joined.missing, shards=plan.shard.count)
+    return joined
+
+
+def _part(plan: Plan, journal: Journal, done: Positions, hub: Hub, effects: Effects, account: _Account) -> Mapping[str, Any]:
+    """All rows of this shard answered and in the results folder. Its manifest."""
+    if done.count < plan.rows.rows:
+        _answer(plan, journal, done, hub, effects, account)
+    facts = _results(plan, journal, effects.stop, account)
+    publication.check_failed_rows(plan, results.tally_of(facts))
+    return facts
+
+
+def _publish(
+    plan: Plan, journal: Journal, hub: Hub, account: _Account, facts: Mapping[str, Any], copies: Copies | None = None
+) -> Published | None:
+    """The end of a run whose results are all there: in its folder, or to be copied on the Hub. facts: its manifest."""
+    if copies is None:
+        _point_to_latest(plan.folder)
     journal.check_held()
     with account.phase("publication"):
-        published = publication.publish(plan, facts, hub)
-    return RunSummary(plan.name, plan.folder, results.tally_of(facts), account.generated, account.seconds, published)
+        return publication.publish(plan, facts, hub, copies)
 
 
 def rehearse(settings: Settings, effects: Effects) -> Estimate:
@@ -208,15 +235,6 @@ def _check_unanswerable(plan: Plan, spool: Spool) -> None:
         raise FailedRowsError(
             f"{spool.failures} of {plan.rows.rows} rows cannot be answered, and MAX_FAILED_ROWS={allowed}. {shown}. "
             f"Mend them, or set MAX_FAILED_ROWS={spool.failures} to record them as failed and answer the others."
-        )
-
-
-def _check_failed_rows(plan: Plan, tally: Tally) -> None:
-    allowed = plan.settings.output.max_failed_rows
-    if tally.failed_rows > allowed:
-        raise FailedRowsError(
-            f"{tally.failed_rows} of {tally.rows} rows have no answer, and MAX_FAILED_ROWS={allowed}. "
-            f"The others are safe in {plan.folder}; the same command tries only the failed ones again."
         )
 
 

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
-from job.records import Completion, Kind, Published, ReadText, Release, Request, Source
+from job.records import Completion, Kind, Part, Published, Release, Request, Snapshot, Source
 
 
 class Tokenizer(Protocol):
@@ -112,14 +112,20 @@ class Hub(Protocol):
     def prepare_target(self, repo_id: str) -> None:
         """Make the repository for the results where it does not exist yet."""
 
-    def look(self, repo_id: str, see: Callable[[Sequence[str], ReadText], T]) -> T | None:
-        """What `see` makes of the paths in a results repository and of the texts that it reads there; None without one."""
+    def look(self, repo_id: str, see: Callable[[Snapshot], T], branch: str | None = None) -> T | None:
+        """What `see` makes of a results repository, or of a branch of it; None where it does not exist."""
 
     def publish(self, repo_id: str, release: Release, rows_of: Callable[[str], int], verified: str | None) -> Published:
         """Publish in one commit and read it back.
 
         rows_of: rows of the split that a reader gets at a commit; verified: a commit that was read back before.
         """
+
+    def contribute(self, repo_id: str, branch: str, part: Part, see: Callable[[Snapshot], T]) -> T:
+        """Put a shard's part on a branch. What `see` makes of the branch at a commit that has it."""
+
+    def remove_branch(self, repo_id: str, branch: str) -> None:
+        """Remove a branch that has served its purpose; where that fails it stays, and does no harm."""
 
 
 class Stop(Protocol):

@@ -1,9 +1,8 @@
 """What is published of a finished run, and where: puts card, manifest and data together for the Hub."""
 
-import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,21 @@ import structlog
 
 from job import card, dataset, manifest, metadata, results
 from job.disk import disk_errors, json_text, write_whole
-from job.errors import AccessError, HubUnavailableError, JobError, OutputError, Problem, SettingsError, StoppedError
-from job.files import read_json, read_text
+from job.errors import (
+    AccessError,
+    FailedRowsError,
+    HubUnavailableError,
+    JobError,
+    OutputError,
+    Problem,
+    SettingsError,
+    StoppedError,
+)
+from job.files import parsed_json, read_json
 from job.layout import CARD, MANIFEST, PUBLISHED, config_of, data_path, is_data_of, manifest_paths
 from job.plan import Plan
 from job.protocols import Hub
-from job.records import Published, ReadText, Release
+from job.records import Copies, Published, Release, Snapshot, Tally
 from job.shards import Shard
 
 _READING = ".reading-"
@@ -37,14 +45,22 @@ def check(plan: Plan, hub: Hub) -> None:
     config, split = place(plan)
     nothing_yet = dataset.dataset_info(result_schema(plan), split, [])
 
-    def see(paths: Sequence[str], read: ReadText) -> dict[str, Any] | None:
+    def see(there: Snapshot) -> Mapping[str, Any] | None:
         with _card_errors(repo_id):
-            metadata.merged(read(CARD) or "", config, split, nothing_yet, paths)
-            texts = [read(path) for path in manifest_paths(config, split)]
-        return next((json.loads(text) for text in texts if text and manifest.describes(text, config, split)), None)
+            metadata.merged(there.read(CARD) or "", config, split, nothing_yet, list(there.digests))
+            return manifest_there(there, config, split)
 
-    if there := hub.look(repo_id, see):
-        _check_replaced(plan, repo_id, there)
+    if facts := hub.look(repo_id, see):
+        _check_replaced(plan, repo_id, facts)
+
+
+def manifest_there(there: Snapshot, config: str, split: str) -> Mapping[str, Any] | None:
+    """The manifest of a split that a repository has, None where it has none. Raises: ValueError where it is no text."""
+    texts = [there.read(path) for path in manifest_paths(config, split)]
+    found: Mapping[str, Any] | None = next(
+        (parsed_json(text) for text in texts if text and manifest.describes(text, config, split)), None
+    )
+    return found
 
 
 def _check_replaced(plan: Plan, repo_id: str, there: Mapping[str, Any]) -> None:
@@ -58,6 +74,16 @@ def _check_replaced(plan: Plan, repo_id: str, there: Mapping[str, Any]) -> None:
     if plan.settings.engine.engine == "echo" and facts.get("engine", {}).get("name") != "echo":
         message = f"would replace the answers of a model in {repo_id} by echoes: name another repository with HUB_REPO_ID"
         raise SettingsError([Problem("ENGINE", "echo", message)])
+
+
+def check_failed_rows(plan: Plan, tally: Tally) -> None:
+    """Raises: FailedRowsError where more rows failed than may."""
+    allowed = plan.settings.output.max_failed_rows
+    if tally.failed_rows > allowed:
+        raise FailedRowsError(
+            f"{tally.failed_rows} of {tally.rows} rows have no answer, and MAX_FAILED_ROWS={allowed}. "
+            f"The others are safe in {plan.folder}; the same command tries only the failed ones again."
+        )
 
 
 def place(plan: Plan) -> tuple[str, str]:
@@ -81,31 +107,30 @@ def _card_errors(repo_id: str) -> Iterator[None]:
         raise SettingsError([Problem("HUB_REPO_ID", repo_id, message)]) from error
 
 
-def publish(plan: Plan, facts: Mapping[str, Any], hub: Hub) -> Published | None:
+def publish(plan: Plan, facts: Mapping[str, Any], hub: Hub, copies: Copies | None = None) -> Published | None:
     """Publish the results of a finished run, where they are to be published and are not yet.
 
-    facts: the run's manifest.
+    facts: the run's manifest; copies: where the data files come from, None where they are in the run's folder.
     Raises: a JobError; its message says that the results are safe, and what to do.
     """
     if plan.repo_id is None:
         return None
     config, split = place(plan)
+    own = plan.folder if copies is None else plan.part_folder  # the run's folder may be that of other shards as well
     release = Release(
-        folder=plan.folder,
+        folder=own,
         files=results.files_of(facts),
         texts=_texts(plan, facts, plan.repo_id),
         is_stale=lambda path: is_data_of(path, config, split),
         run_id=plan.identity.short,
+        copies=copies,
     )
-    earlier = _earlier(plan.folder, plan.repo_id)
-    try:
-        with _reading_folder(plan.folder) as folder:
-            published = hub.publish(plan.repo_id, release, _rows_of(plan, folder), earlier)
-    except (AccessError, HubUnavailableError, OutputError, SettingsError, StoppedError) as error:
-        raise _with_remedy(error, plan.folder) from error
-    with disk_errors(plan.folder):
+    earlier = _earlier(own, plan.repo_id)
+    with said_safe(own), _reading_folder(own) as folder:
+        published = hub.publish(plan.repo_id, release, _rows_of(plan, folder), earlier)
+    with disk_errors(own):
         record = {"repo_id": published.repo_id, "commit": published.commit}
-        write_whole(plan.folder / PUBLISHED, json_text(record))
+        write_whole(own / PUBLISHED, json_text(record))
     log.info("published", repo_id=published.repo_id, commit=published.commit, new=published.commit != earlier)
     return published
 
@@ -146,19 +171,19 @@ def kept_columns(plan: Plan) -> list[str]:
     return [name for name in plan.rows.schema.names if name not in plan.settings.data.drop_columns]
 
 
-def _texts(plan: Plan, facts: Mapping[str, Any], repo_id: str) -> Callable[[Sequence[str], ReadText], Mapping[str, str]]:
+def _texts(plan: Plan, facts: Mapping[str, Any], repo_id: str) -> Callable[[Snapshot], Mapping[str, str]]:
+    """Manifest and card, given what is there. Of a run that is there already, the same data, both stay as they are."""
     config, split = place(plan)
     first, second = manifest_paths(config, split)
     info = described(plan, facts)
-    with disk_errors(plan.folder):
-        run = read_text(plan.folder / MANIFEST)
 
-    def texts(paths: Sequence[str], read: ReadText) -> Mapping[str, str]:
+    def texts(there: Snapshot) -> Mapping[str, str]:
         with _card_errors(repo_id):
-            there = read(first)
-            path = first if there is None or manifest.describes(there, config, split) else second
-            readme = card.render(facts, info, repo_id, manifest_path=path, existing=read(CARD), paths=paths)
-        return {path: run, CARD: readme}
+            text, published = there.read(first), manifest_there(there, config, split)
+            path = first if text is None or manifest.describes(text, config, split) else second
+            ours = published if published and manifest.is_same_release(published, facts) else facts
+            readme = card.render(ours, info, repo_id, manifest_path=path, existing=there.read(CARD), paths=list(there.digests))
+        return {path: json_text(ours), CARD: readme}
 
     return texts
 
@@ -176,6 +201,15 @@ def _earlier(folder: Path, repo_id: str) -> str | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return commit
+
+
+@contextmanager
+def said_safe(folder: Path) -> Iterator[None]:
+    """Errors of the Hub, with what is safe and what to do about it."""
+    try:
+        yield
+    except (AccessError, HubUnavailableError, OutputError, SettingsError, StoppedError) as error:
+        raise _with_remedy(error, folder) from error
 
 
 def _with_remedy(error: JobError, folder: Path) -> JobError:

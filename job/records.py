@@ -111,19 +111,57 @@ ReadText = Callable[[str], str | None]
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a repository has at a commit.
+
+    digests: of each file by its path, SHA-256 of LFS files and git's SHA-1 of the others; read: the text of a file, None where
+    it is not there (raises ValueError where it is no text).
+    """
+
+    commit: str
+    digests: Mapping[str, str]
+    read: ReadText
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a shard puts on the branch where shards meet: its data file, its manifest, each by its path there."""
+
+    data_path: str
+    data: Path
+    sha256: str
+    manifest_path: str
+    manifest: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """Data files of a release that the repository has already, at another commit or path: they are copied there, not sent.
+
+    commit: where they are; sources: by the path in the release, the path there; digests: by the same, what the Hub calls them.
+    """
+
+    commit: str
+    sources: Mapping[str, str]
+    digests: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """What is to be in a repository.
 
     folder: the results folder, whose layout is the repository's; files: its data files; texts: the other files by path, given
-    the paths that are there and a function that reads one of them (None where it is not there); is_stale: whether a path
-    belongs to an earlier release of the same split, to be removed unless it is in this one; run_id: goes into the title.
+    what is there; is_stale: whether a path belongs to an earlier release of the same split, to be removed unless it is in this
+    one; run_id: goes into the title; copies: where the data files come from, None where they are in the folder.
     """
 
     folder: Path
     files: Sequence[DataFile]
-    texts: Callable[[Sequence[str], ReadText], Mapping[str, str]]
+    texts: Callable[[Snapshot], Mapping[str, str]]
     is_stale: Callable[[str], bool]
     run_id: str
+    copies: Copies | None = None
 
     @property
     def title(self) -> str:

@@ -120,13 +120,22 @@ def read_finished(folder: Path, path: str, rows: int, beside: Sequence[str] = (C
         return None
     try:
         manifest: dict[str, Any] = read_json(folder / MANIFEST)
-        (file,) = files_of(manifest)
-        sound = file.path == path and file.sha256 == sha256_of(folder / path)
-        counted = tally_of(manifest).rows == file.rows == rows
-        complete = counted and all((folder / name).is_file() for name in beside)
-    except (OSError, ValueError, KeyError, TypeError):
+        file = file_of(manifest, path, rows)
+        sound = file is not None and file.sha256 == sha256_of(folder / path)
+        complete = all((folder / name).is_file() for name in beside)
+    except (OSError, ValueError):
         return None
     return manifest if sound and complete else None
+
+
+def file_of(manifest: Mapping[str, Any], path: str, rows: int) -> DataFile | None:
+    """The one data file of a manifest, if it is this one and has so many rows; None also where it is no manifest."""
+    try:
+        (file,) = files_of(manifest)
+        right = file.path == path and tally_of(manifest).rows == file.rows == rows
+    except (ValueError, KeyError, TypeError):
+        return None
+    return file if right else None
 
 
 def tally_of(manifest: Mapping[str, Any]) -> Tally:

@@ -6,15 +6,19 @@
 - snapshots, cache: the files of a model
 - access: may the results be published?
 - head, publish: one commit, verified
+- branch: where the shards of a run meet
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from job.errors import HubUnavailableError
+import structlog
+
+from job.errors import HubUnavailableError, JobError
+from job.hub import branch as branches
 from job.hub.access import Target, check_target, find, prepare
 from job.hub.client import Limits, limit_requests
 from job.hub.head import Head
@@ -24,7 +28,7 @@ from job.hub.retry import Patience
 from job.hub.snapshots import HubFiles
 from job.local_files import VARIABLES
 from job.protocols import ModelFiles, Stop
-from job.records import Kind, Published, ReadText, Release, Source
+from job.records import Kind, Part, Published, Release, Snapshot, Source
 from job.settings import HubSettings
 
 __all__ = ["Hub", "connect"]
@@ -33,6 +37,7 @@ LOOKUP_PATIENCE_SECONDS = 30.0  # a Hub that is down at the start is said to be 
 READ_PATIENCE_SECONDS = 300.0
 
 T = TypeVar("T")
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +72,13 @@ class Hub:
         """Make the repository for the results where it does not exist yet: no other check of the right to it can be trusted."""
         self._looked_up(repo_id, prepare)
 
-    def look(self, repo_id: str, see: Callable[[Sequence[str], ReadText], T]) -> T | None:
-        """What `see` makes of the paths in a results repository, and of the texts that it reads there; None without one."""
+    def look(self, repo_id: str, see: Callable[[Snapshot], T], branch: str | None = None) -> T | None:
+        """What `see` makes of a results repository, or of a branch of it; None where it does not exist."""
         target = self._target(repo_id)
 
         def attempt() -> T | None:
-            info = find(self.api, target)
-            if info is None:
-                return None
-            head = Head.of(info)
-            return see(list(head.digests), partial(head.read, self.api, target))
+            info = find(self.api, target, branch)
+            return None if info is None else see(Head.of(info).snapshot(self.api, target))
 
         return self.patience(attempt, f"the results' repository {repo_id}", LOOKUP_PATIENCE_SECONDS)
 
@@ -90,6 +92,23 @@ class Hub:
         return self.patience(
             publisher.attempt, f"publishing to {repo_id}", self.settings.hub_deadline_seconds, event="upload_retry"
         )
+
+    def contribute(self, repo_id: str, branch: str, part: Part, see: Callable[[Snapshot], T]) -> T:
+        """What `see` makes of a branch that this part was put on, and that has it. Raises: as `publish`."""
+        target = self._target(repo_id)
+
+        def attempt() -> T:
+            return see(branches.contribute(self.api, target, branch, part).snapshot(self.api, target))
+
+        doing = f"putting {part.data_path} on the branch {branch} of {repo_id}"
+        return self.patience(attempt, doing, self.settings.hub_deadline_seconds, event="upload_retry")
+
+    def remove_branch(self, repo_id: str, branch: str) -> None:
+        """Remove a branch that has served its purpose; where that fails it stays, and does no harm."""
+        try:
+            self._looked_up(repo_id, lambda api, target: branches.remove(api, target, branch))
+        except JobError as error:
+            log.warning("branch_left", repo_id=repo_id, branch=branch, error=str(error))
 
     def _looked_up(self, repo_id: str, check: Callable[[Any, Target], object]) -> None:
         target = self._target(repo_id)

@@ -53,25 +53,30 @@ def prepare(api: Any, target: Target) -> Any:
     info = find(api, target)
     if info is None:
         api.create_repo(target.repo_id, repo_type=DATASET, private=target.private, exist_ok=True)
-        info = _info(api, target)
+        info = info_at(api, target)
     check_private(info, target)
     return info
 
 
-def find(api: Any, target: Target) -> Any | None:
-    """The repository's info at its head, with the digests of its files; None where it does not exist."""
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+def find(api: Any, target: Target, branch: str | None = None) -> Any | None:
+    """The repository's info at its head or that of a branch, with the digests of its files; None where it does not exist."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
-        return _info(api, target)
+        return info_at(api, target, branch)
     except GatedRepoError:
         raise
     except RepositoryNotFoundError:
         return None
+    except RevisionNotFoundError:
+        if branch is None:
+            raise
+        return None
 
 
-def _info(api: Any, target: Target) -> Any:
-    return api.repo_info(target.repo_id, repo_type=DATASET, files_metadata=True, timeout=LOOKUP_SECONDS)
+def info_at(api: Any, target: Target, revision: str | None = None) -> Any:
+    """Raises: errors of huggingface_hub where there is no such repository or revision."""
+    return api.repo_info(target.repo_id, repo_type=DATASET, revision=revision, files_metadata=True, timeout=LOOKUP_SECONDS)
 
 
 def check_private(info: Any, target: Target) -> None:

@@ -1,15 +1,18 @@
 """What a results repository has at its head: the commit, the files, and the texts among them."""
 
+import hashlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from job.hub.access import DATASET, Target
 from job.hub.cache import reading_errors
 from job.hub.retry import MismatchError
-from job.references import has_digest
+from job.records import Snapshot
+from job.references import GIT_DIGEST_LENGTH, git_blob_id_of, has_digest
 from job.scratch import temporary_folder
 
 
@@ -24,6 +27,18 @@ class Head:
     def of(cls, info: Any) -> Self:
         """info: as huggingface_hub gives it, with the metadata of files."""
         return cls(info.sha, {file.rfilename: file.lfs.sha256 if file.lfs else file.blob_id for file in info.siblings})
+
+    def has_file(self, path: str, local: Path, sha256: str) -> bool:
+        """By the Hub's own digest, which is git's where the repository's .gitattributes keep the file out of LFS."""
+        digest = self.digests.get(path, "")
+        return digest == sha256 or (len(digest) == GIT_DIGEST_LENGTH and has_digest(local, digest))
+
+    def has_text(self, path: str, text: str) -> bool:
+        content = text.encode()
+        return self.digests.get(path) in (git_blob_id_of(content), hashlib.sha256(content).hexdigest())
+
+    def snapshot(self, api: Any, target: Target) -> Snapshot:
+        return Snapshot(self.commit, self.digests, partial(self.read, api, target))
 
     def read(self, api: Any, target: Target, path: str) -> str | None:
         """A text file, None where it is not there.

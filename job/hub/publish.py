@@ -5,21 +5,18 @@ a second run of the same command and a twin that was faster all find nothing lef
 commits on top of exactly that: a commit that came in between makes it fail, and the next attempt builds on the new head.
 """
 
-import hashlib
 import uuid
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from job.errors import JobError
-from job.hub.access import DATASET, Target, prepare
+from job.hub.access import DATASET, Target, info_at, prepare
 from job.hub.cache import cache_errors, check_content, forget, reading_errors
 from job.hub.head import Head
-from job.hub.resolve import LOOKUP_SECONDS
 from job.hub.retry import MismatchError, judge
 from job.records import DataFile, Published, Release
-from job.references import GIT_DIGEST_LENGTH, git_blob_id_of, has_digest
+from job.references import GIT_DIGEST_LENGTH, sha256_of
 
 _REMEDY = "If it stays so, delete the repository there, or name another with HUB_REPO_ID"
 
@@ -62,17 +59,28 @@ class Publisher:
         if not operations:
             return self._find(lambda commit: commit.title == self._release.title) or head.commit
         self._tried = True
-        done = self._api.create_commit(
-            self._target.repo_id,
-            operations,
-            commit_message=self._release.title,
-            commit_description=f"Publication {self._token}",
-            repo_type=DATASET,
-            parent_commit=head.commit,
-        )
+        done = self._commit(operations, head)
         # Where every file turned out to be there already the client commits nothing and names the head, whosever it is.
         oid: str = done.oid
         return oid if oid != head.commit else self._landed() or oid
+
+    def _commit(self, operations: list[Any], head: Head) -> Any:
+        from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
+
+        try:
+            return self._api.create_commit(
+                self._target.repo_id,
+                operations,
+                commit_message=self._release.title,
+                commit_description=f"Publication {self._token}",
+                repo_type=DATASET,
+                parent_commit=head.commit,
+            )
+        except (EntryNotFoundError, RevisionNotFoundError) as error:
+            if self._release.copies is None:
+                raise
+            # Whoever published them has taken away the branch that they were on: the next attempt finds them published.
+            raise MismatchError(f"what was to be copied is no longer there: {error}") from error
 
     def _operations(self, head: Head) -> Iterator[Any]:
         """What has to change to get from the head to the release. Built anew each time: the client alters what it is given."""
@@ -81,21 +89,28 @@ class Publisher:
         release = self._release
         for file in release.files:
             if not self._is_there(head, file):
-                yield CommitOperationAdd(file.path, str(release.folder / file.path))
-        for path, text in release.texts(list(head.digests), partial(head.read, self._api, self._target)).items():
-            content = text.encode()
-            if head.digests.get(path) not in (git_blob_id_of(content), hashlib.sha256(content).hexdigest()):
-                yield CommitOperationAdd(path, content)
+                yield self._put(file)
+        for path, text in release.texts(head.snapshot(self._api, self._target)).items():
+            if not head.has_text(path, text):
+                yield CommitOperationAdd(path, text.encode())
         ours = {file.path for file in release.files}
         for path in head.digests:
             if release.is_stale(path) and path not in ours:
                 yield CommitOperationDelete(path)
 
+    def _put(self, file: DataFile) -> Any:
+        from huggingface_hub import CommitOperationAdd, CommitOperationCopy
+
+        copies = self._release.copies
+        if copies is None:
+            return CommitOperationAdd(file.path, str(self._release.folder / file.path))
+        return CommitOperationCopy(copies.sources[file.path], file.path, src_revision=copies.commit)
+
     def _is_there(self, head: Head, file: DataFile) -> bool:
-        """By the Hub's own digest, which is git's where the repository's .gitattributes keep the file out of LFS."""
-        digest = head.digests.get(file.path, "")
-        in_git = len(digest) == GIT_DIGEST_LENGTH and has_digest(self._release.folder / file.path, digest)
-        return digest == file.sha256 or in_git
+        copies = self._release.copies
+        if copies is None:
+            return head.has_file(file.path, self._release.folder / file.path, file.sha256)
+        return head.digests.get(file.path) == copies.digests[file.path]
 
     def _find(self, wanted: Callable[[Any], bool]) -> str | None:
         commits = self._api.list_repo_commits(self._target.repo_id, repo_type=DATASET)
@@ -114,10 +129,7 @@ class Publisher:
             raise MismatchError(f"the Hub does not show the commit {commit} yet") from error
 
     def _check_files(self, commit: str) -> None:
-        info = self._api.repo_info(
-            self._target.repo_id, repo_type=DATASET, revision=commit, files_metadata=True, timeout=LOOKUP_SECONDS
-        )
-        head, files = Head.of(info), self._release.files
+        head, files = Head.of(info_at(self._api, self._target, commit)), self._release.files
         for file in files:
             if not self._is_there(head, file):
                 raise MismatchError(f"{file.path} at {commit} is not what was sent, by the Hub's own digest")
@@ -125,16 +137,18 @@ class Publisher:
             with cache_errors():
                 for file in files:
                     path = self._api.hf_hub_download(self._target.repo_id, file.path, repo_type=DATASET, revision=commit)
-                    self._check_content(file.path, Path(path))
+                    self._check_content(head, file, Path(path))
                 expected, rows = sum(file.rows for file in files), self._loaded(commit)
         finally:
             forget(commit)
         if rows != expected:
             raise MismatchError(f"the split has {rows} rows at {commit}, not {expected}")
 
-    def _check_content(self, name: str, path: Path) -> None:
+    def _check_content(self, head: Head, file: DataFile, path: Path) -> None:
         try:
-            check_content(name, path)
+            check_content(file.path, path)
+            if len(head.digests[file.path]) == GIT_DIGEST_LENGTH and sha256_of(path) != file.sha256:
+                raise MismatchError(f"{file.path} at {head.commit} is not what its manifest says")
         except MismatchError as error:
             raise MismatchError(f"{error}. {_REMEDY}") from error
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from job.errors import Problem, SettingsError
-from job.records import Completion, Failure, Kind, Prompt, Published, ReadText, Release, ResultRow, Source
+from job.records import Completion, Failure, Kind, Part, Prompt, Published, Release, ResultRow, Snapshot, Source
 from job.settings import Settings
 
 COMMIT = "a" * 40
@@ -119,8 +119,15 @@ class FakeHub:
     def prepare_target(self, repo_id: str) -> None:
         self._note("prepare_target", repo_id)
 
-    def look(self, repo_id: str, see: Callable[[Sequence[str], ReadText], T]) -> T | None:
+    def look(self, repo_id: str, see: Callable[[Snapshot], T], branch: str | None = None) -> T | None:
         return None
+
+    def contribute(self, repo_id: str, branch: str, part: Part, see: Callable[[Snapshot], T]) -> T:
+        self._note("contribute", repo_id)
+        return see(Snapshot(COMMIT, {}, lambda _: None))
+
+    def remove_branch(self, repo_id: str, branch: str) -> None:
+        self._note("remove_branch", repo_id)
 
     def publish(self, repo_id: str, release: Release, rows_of: Callable[[str], int], verified: str | None) -> Published:
         self._note("publish", repo_id)
