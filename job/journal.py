@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from job.disk import disk_errors, make_folder, sync_file
+from job.disk import disk_errors, make_folder, move_whole, sync_file
 from job.errors import OutputError
 from job.identity import Identity
 from job.records import Completion, ResultRow
@@ -124,15 +124,27 @@ class Journal:
                 elif not damaged:
                     yield _decoded(*values)
         if damaged:
-            self._remove(damaged)
+            self._rebuild()
             raise OutputError(
                 f"{self.path}: {len(damaged)} rows are damaged, the first of them row {damaged[0]}: the disk did not keep what "
                 f"was written. They are removed: run the same command again to answer them anew, and have the disk checked."
             )
 
-    def _remove(self, positions: Sequence[int]) -> None:
-        with disk_errors(self.path), closing(_connect(self.path)) as connection, connection:
-            connection.executemany("DELETE FROM finished WHERE position = ?", ((position,) for position in positions))
+    def _rebuild(self) -> None:
+        """Put the sound rows into a new journal, in the place of this one. To delete the others would not do: where a disk lost
+        pages, a row's may be another row's as well, and what is written next into those that it gave free damages that one.
+        """
+        half_made = self.path.with_name(f"{JOURNAL}.tmp")
+        half_made.unlink(missing_ok=True)
+        with self._reading("SELECT identity FROM run") as found:
+            ((digest,),) = found
+        with self._reading("SELECT * FROM finished") as found, closing(sqlite3.connect(half_made)) as connection, connection:
+            connection.execute("PRAGMA journal_mode = OFF")  # it is moved into its place when it is whole
+            _make_tables(connection, digest)
+            sound = (values for values in found if _checksum(values[:-1]) == values[-1])
+            connection.executemany("INSERT INTO finished VALUES (?, ?, ?, ?, ?, ?)", sound)
+        with disk_errors(self.path):
+            move_whole(half_made, self.path)
 
     def writer(self) -> "JournalWriter":
         """A writer for this journal; one at a time, and opened after the engine, whose fork must not copy its thread."""
@@ -156,11 +168,7 @@ class Journal:
             if connection.execute("PRAGMA application_id").fetchone() != (_APPLICATION_ID,):
                 if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
                     raise OutputError(f"{self.path} is another program's database: move it away and run again.")
-                connection.execute("BEGIN")
-                for (statement,) in _TABLES:
-                    connection.execute(statement)
-                connection.execute("INSERT INTO run VALUES (?)", (identity.digest,))
-                connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                _make_tables(connection, identity.digest)
             # A trigger, for one, could take the rows away again that are written.
             if connection.execute("SELECT sql FROM sqlite_master ORDER BY rowid").fetchall() != _TABLES:
                 raise OutputError(f"{self.path}: the journal was changed by another program: move it away and run again.")
@@ -263,6 +271,14 @@ def _connect(path: Path) -> sqlite3.Connection:
     # Damaged text has to come as far as its checksum.
     connection.text_factory = lambda content: content.decode("utf-8", "surrogateescape")
     return connection
+
+
+def _make_tables(connection: sqlite3.Connection, digest: str) -> None:
+    connection.execute("BEGIN")
+    for (statement,) in _TABLES:
+        connection.execute(statement)
+    connection.execute("INSERT INTO run VALUES (?)", (digest,))
+    connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
 
 
 def _encoded(row: ResultRow) -> tuple[object, ...]:

@@ -4,7 +4,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -53,7 +53,8 @@ class Edit:
     def apply(self, folder: Path) -> None:
         path = folder / self.path
         if path.is_file():
-            path.write_bytes(self.edited(path.read_bytes()))
+            with suppress(OSError):  # a link to what cannot be read or written
+                path.write_bytes(self.edited(path.read_bytes()))
 
     def edited(self, old: bytes) -> bytes:
         at, to = (position % (len(old) + 1) for position in (self.at, self.to))

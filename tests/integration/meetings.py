@@ -154,7 +154,10 @@ class _Round:
         *first, one, other = self._random.sample(range(self._count), self._count)
         for index in first:
             self._until_done(index)
-        self._at_once(one, other)
+        if both_are_there := self._random.random() < 0.5:
+            self._until_done(one)
+            self._killed_before_main(other)
+        self._at_once(one, other, MAIN_COMMIT if both_are_there else BRANCH_COMMIT)
         for index in (one, other):
             self._until_done(index)
         again = self._random.randrange(self._count)
@@ -197,10 +200,17 @@ class _Round:
         self._report.ends[f"{kind}: {'ended before' if outcome.code == 0 else 'ended by it'}"] += 1
         return outcome.code == 0
 
-    def _at_once(self, one: int, other: int) -> None:
+    def _killed_before_main(self, index: int) -> None:
+        """Start the last shard and kill it as it publishes, so that all parts are on the branch."""
+        with running(self._log(), self._variables(self._output(index), index), JOB) as job:
+            self._scene.hub.fail(Kill(job.process, done=False), method="POST", path=MAIN_COMMIT)
+            assert job.end().code == -signal.SIGKILL
+        self._scene.hub.recover()
+        self._contributed.add(index)
+
+    def _at_once(self, one: int, other: int, place: str) -> None:
         """Both to their end, held where they meet, with a fault of the Hub perhaps."""
-        place, fault = self._random.choice([BRANCH_COMMIT, MAIN_COMMIT]), self._random.choice(list(FAULTS))
-        meet = Meet()
+        fault, meet = self._random.choice(list(FAULTS)), Meet()
         self._scene.hub.fail(meet, method="POST", path=place, times=2)
         if trouble := FAULTS[fault]:
             self._scene.hub.fail(trouble, method="POST", path=place, skip=self._random.randrange(2))
