@@ -98,9 +98,9 @@ class Kill(Fault):
 
 @dataclass(slots=True)
 class Meet(Fault):
-    """Two requests wait for each other, for a while: perhaps only one of them comes."""
+    """Two requests wait for each other, for a while: one of their processes may have found it done."""
 
-    seconds: float = 5.0
+    seconds: float = 20.0
     met: bool = False
     barrier: threading.Barrier = field(default_factory=lambda: threading.Barrier(2))
 
