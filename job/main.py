@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from job import logs
+from job import image, logs
 from job.engine.postmortem import LAST_WORDS_VARIABLE
 from job.errors import JobError
 from job.scratch import scratch_folder
@@ -94,6 +94,7 @@ def _answer(settings: Settings, environ: MutableMapping[str, str], given: Mappin
     effects = pipeline.Effects(
         bind_log=lambda **context: logs.bind(environ, **context),
         bar_on=sys.stderr if sys.stderr.isatty() else None,
+        image=image.described(environ),
         **given,
     )
     if settings.run.dry_run:

@@ -29,11 +29,12 @@ def build(
     files: Sequence[DataFile],
     seconds: Mapping[str, float],
     engine: Mapping[str, object],
+    image: Mapping[str, str] | None,
 ) -> dict[str, Any]:
     """The manifest of a finished run.
 
     engine: what the engine said of itself when it last started, empty where no row needed one; generated_rows, seconds (by
-    phase): of the process that finished the run.
+    phase), image (None outside of one): of the process that finished the run.
     """
     return _what(identity, model, adapter, dataset) | {
         "counts": asdict(tally),
@@ -42,6 +43,7 @@ def build(
         "seconds": dict(seconds),
         "seeds": "a row's seed is the first 63 bits of SHA-256 of 'SEED:position:sample'",
         "engine": dict(engine),
+        "image": dict(image) if image else None,
         "versions": {"job": __version__, "python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     }
 

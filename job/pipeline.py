@@ -40,7 +40,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """What a run does to the world, replaceable by tests."""
+    """What a run does to the world, replaceable by tests. image: what it runs in, see job.image."""
 
     stop: InterruptingStop
     choose_backend: ChooseBackend = choose_backend
@@ -50,6 +50,7 @@ class Effects:
     bar_on: TextIO | None = None
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    image: Mapping[str, str] | None = None
 
 
 @dataclass(slots=True)
@@ -113,7 +114,7 @@ def _part(plan: Plan, journal: Journal, done: Positions, hub: Hub, effects: Effe
     """All rows of this shard answered and in the results folder. Its manifest."""
     if done.count < plan.rows.rows:
         _answer(plan, journal, done, hub, effects, account)
-    facts = _results(plan, journal, effects.stop, account)
+    facts = _results(plan, journal, effects, account)
     publication.check_failed_rows(plan, results.tally_of(facts))
     return facts
 
@@ -299,16 +300,16 @@ def _generate(plan: Plan, journal: Journal, spool: Spool, finished: int, effects
     return complete
 
 
-def _results(plan: Plan, journal: Journal, stop: InterruptingStop, account: _Account) -> Mapping[str, Any]:
+def _results(plan: Plan, journal: Journal, effects: Effects, account: _Account) -> Mapping[str, Any]:
     """The results folder, unless the grace is over before it is written."""
     try:
-        with stop.interrupting_after_grace():
-            return _write_results(plan, journal, account)
+        with effects.stop.interrupting_after_grace():
+            return _write_results(plan, journal, effects.image, account)
     except Interrupted:
-        raise _stopped(plan, stop, plan.rows.rows) from None
+        raise _stopped(plan, effects.stop, plan.rows.rows) from None
 
 
-def _write_results(plan: Plan, journal: Journal, account: _Account) -> Mapping[str, Any]:
+def _write_results(plan: Plan, journal: Journal, image: Mapping[str, str] | None, account: _Account) -> Mapping[str, Any]:
     """Write the results folder, unless it is there already, unharmed. Its manifest."""
     folder, path, rows = plan.part_folder, publication.data_path_of(plan, plan.shard), plan.rows
     beside = (CARD,) if plan.shard.whole else ()
@@ -339,6 +340,7 @@ def _write_results(plan: Plan, journal: Journal, account: _Account) -> Mapping[s
             files=[written.file],
             seconds=account.seconds,
             engine=_engine_facts(folder),
+            image=image,
         )
         if plan.shard.whole:
             publication.write_described(plan, facts)

@@ -30,6 +30,7 @@ def _manifest(
         files=[],
         seconds={},
         engine={},
+        image=None,
     )
 
 

@@ -126,6 +126,20 @@ def test_a_bug_ends_with_one_and_a_traceback_without_local_values(capsys: pytest
     assert "a-local-value" not in out
 
 
+def test_run_json_says_what_image_the_job_ran_in_and_the_identity_does_not(
+    capsys: pytest.CaptureFixture[str], three_rows: Path, tmp_path: Path
+) -> None:
+    told = {"ANSWERS_IMAGE_VARIANT": "cpu", "ANSWERS_IMAGE_BASE": "base@sha256:0", "ANSWERS_IMAGE_COMMIT": "c" * 40}
+    folders = []
+    for name, variables in (("inside", told), ("outside", {})):
+        assert _run(capsys, DATASET_ID=three_rows, OUTPUT_DIR=tmp_path / name, **variables)[0] == 0
+        folders.append(results_folder(tmp_path / name))
+    inside, outside = (json.loads((folder / "run.json").read_text(encoding="utf-8")) for folder in folders)
+    assert inside["image"] == {"variant": "cpu", "base": "base@sha256:0", "commit": "c" * 40}
+    assert outside["image"] is None
+    assert inside["identity"] == outside["identity"]
+
+
 def test_the_libraries_get_defaults_and_a_value_that_is_set_wins(capsys: pytest.CaptureFixture[str]) -> None:
     environ = {"LOG_FORMAT": "json", "HF_HUB_DISABLE_TELEMETRY": "0"}
     assert main(environ, StopSignal()) == 78

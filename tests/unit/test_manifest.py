@@ -23,6 +23,7 @@ def _built(model: Source, dataset: Source, adapter: Source | None = None) -> dic
         files=[FILE],
         seconds={"plan": 0.5},
         engine={"name": "echo"},
+        image={"variant": "cpu"},
     )
 
 
@@ -54,6 +55,7 @@ def test_the_manifest_has_everything_that_is_known() -> None:
         "seconds": {"plan": 0.5},
         "seeds": "a row's seed is the first 63 bits of SHA-256 of 'SEED:position:sample'",
         "engine": {"name": "echo"},
+        "image": {"variant": "cpu"},
     }
     assert isinstance(versions, dict)
     assert versions["job"] == job.__version__
