@@ -28,7 +28,7 @@ generate-all: ## the same for each model of MODEL_IDS: in containers, or process
 
 .PHONY: test
 test: setup .venv/.dev ## all tests, with the real engine on the CPU
-	@$(BIN)/pytest -m "not vllm" --numprocesses 2 --dist worksteal
+	@$(BIN)/pytest -m "not vllm and not image" --numprocesses 2 --dist worksteal
 	@$(BIN)/pytest -m vllm
 
 .PHONY: test-fast
@@ -82,6 +82,14 @@ lock: ## lock requirements/*.in anew
 
 ##@ Ship
 
+.PHONY: image
+image: ## build the container image: VARIANT, IMAGE and BASE_IMAGE as in docs/image.md
+	@scripts/image
+
+.PHONY: test-image
+test-image: setup .venv/.dev ## build the CPU image on a stand-in for the base and hold it against docs/image.md, as root on Debian
+	@scripts/test-image
+
 .PHONY: k8s-jobs
 k8s-jobs: .venv/.cpu .venv/.dev ## write k8s/rendered/jobs.yaml: a Kubernetes Job for each model of MODEL_IDS
 	@$(BIN)/python scripts/k8s-jobs
@@ -106,7 +114,7 @@ bench-shards: .venv/.cpu .venv/.dev ## publish 10M rows of 10 and of 100 shards 
 
 # What the targets above stand on.
 
-.venv/.cpu: requirements/cpu.txt requirements/model.txt scripts/setup
+.venv/.cpu: requirements/cpu.txt requirements/model.txt requirements/torch-cpu.txt scripts/setup
 	@scripts/setup cpu
 	@touch $@
 

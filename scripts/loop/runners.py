@@ -148,14 +148,10 @@ def choose(settings: LoopSettings, *, has_gpu: bool) -> Runner:
         return Processes()
     if trouble := _trouble(engine):
         raise SettingsError([Problem("RUNNER", engine, f"does not work here: {trouble}")])
-    if not settings.image:
-        message = (
-            f"is required to run containers: the name that `make image` prints. {engine} runs them; RUNNER=process does not"
-        )
-        raise SettingsError([Problem("IMAGE", None, message)])
     # Nothing is pulled: an image of this name in a public registry is somebody else's.
     if trouble := _trouble(engine, "image", "inspect", settings.image):
-        raise SettingsError([Problem("IMAGE", settings.image, f"{engine} has no such image ({trouble}): build it, or pull it")])
+        message = f"{engine} has no such image ({trouble}): build it with `make image`, or pull it; RUNNER=process needs none"
+        raise SettingsError([Problem("IMAGE", settings.image, message)])
     cache = Path(settings.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser().absolute()
     cache.mkdir(parents=True, exist_ok=True)  # the engine would make it, as root's
     return Containers(engine, settings.image, settings.output, cache, settings.number("SHUTDOWN_GRACE_SECONDS", _GRACE_SECONDS))

@@ -8,6 +8,7 @@ from typing import Self
 from job.errors import Problem, SettingsError
 from job.references import run_name
 from job.values import is_folder_name
+from scripts.image_name import image_name
 from scripts.model_ids import ModelId, parse
 
 RUNNERS = ("auto", "docker", "podman", "process")
@@ -37,7 +38,7 @@ class LoopSettings:
     models: tuple[Model, ...]
     parallel: int
     runner: str
-    image: str | None
+    image: str
     output: Path
     environ: Mapping[str, str]
 
@@ -63,7 +64,7 @@ class LoopSettings:
             models=models,
             parallel=min(int(parallel), len(models)),
             runner=runner,
-            image=environ.get("IMAGE"),
+            image=image_name(environ),
             output=Path(environ.get("OUTPUT_DIR", "results")).expanduser().absolute(),
             environ=common | child_settings(common),
         )

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from scripts.manifests import kustomize
 from scripts.manifests.checks import problems
 from scripts.manifests.failure_policy import expected
 from scripts.manifests.job_manifest import JobManifest
+from tests.contract.repository import copy_of_the_repository
 from tests.support import ROOT
 
 PAGE = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
@@ -27,19 +27,6 @@ grep -q "connect: connection refused" "$0.err" && exit
 cat "$0.err" >&2
 exit 1
 """
-
-
-def copy_of_the_repository(folder: Path) -> Path:
-    """What the page's commands read; they write beside it."""
-    folder.mkdir()
-    for name in (".env.example", "Makefile", "job", "k8s", "requirements", "scripts"):
-        source, target = ROOT / name, folder / name
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "rendered"))
-        else:
-            shutil.copy(source, target)
-    (folder / ".venv").symlink_to(Path(sys.executable).parent.parent)
-    return folder
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from job.errors import SettingsError
+from scripts.image_name import image_name
 from scripts.loop.gpus import Gpu, Slot
 from scripts.loop.runners import PYTHON, Command, Containers, Processes, choose
 from scripts.loop.settings import LoopSettings
@@ -134,5 +135,5 @@ def test_a_client_without_its_daemon_is_no_engine(engine: Path) -> None:
 
 
 def test_the_image_is_named_and_never_pulled(engine: Path) -> None:
-    assert refusal().startswith("IMAGE: is required to run containers")
+    assert refusal().startswith(f"IMAGE='{image_name({})}': docker has no such image")
     assert refusal(IMAGE="no/image").startswith("IMAGE='no/image': docker has no such image (No such image: no/image)")
