@@ -108,6 +108,10 @@ bench-scale: .venv/.cpu ## 10k, 100k and 1M rows with the echo engine
 bench-publish: .venv/.cpu .venv/.dev ## publish 100k, 1M and 10M rows to the Hub of the tests
 	@$(BIN)/python -m benchmarks.publish
 
+.PHONY: bench-reproducibility
+bench-reproducibility: setup .venv/.dev ## which answers depend on what else is answered, at both levels of REPRODUCIBILITY
+	@$(BIN)/python -m benchmarks.reproducibility
+
 .PHONY: bench-shards
 bench-shards: .venv/.cpu .venv/.dev ## publish 10M rows of 10 and of 100 shards that share no folder
 	@$(BIN)/python -m benchmarks.shards

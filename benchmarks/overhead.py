@@ -100,7 +100,7 @@ class Bench:
         self._sampling = self._backend._sampling()  # noqa: SLF001 (the very ones that the job uses)
         self.llm = LLM(
             model=plan.model.name,
-            dtype=engine.dtype,
+            dtype="float32",  # as REPRODUCIBILITY=bitwise has it on a CPU
             max_model_len=engine.max_model_len,
             kv_cache_memory_bytes=engine.kv_cache_memory_bytes,
             enforce_eager=True,

@@ -28,7 +28,8 @@ answered by `{{ name }}`.
 | dataset | `{{ dataset.name }}` at `{{ dataset.commit }}`{% if config %}, configuration `{{ config }}`{% endif %}, \
 split `{{ split }}` |
 | prompt | {{ prompt.template }} |
-| engine | {{ engine.name }} {{ engine.version }}, dtype {{ dtype }}, max_model_len {{ max_model_len }} |
+| engine | {{ engine.name }} {{ engine.version }}, dtype {{ dtype }}, max_model_len {{ max_model_len }}{{ hardware }} |
+| reproducibility | {{ reproducibility }}: {{ promise }} |
 {%- for name, value in sampling_shown %}
 | {{ name }} | {{ value }} |
 {%- endfor %}
@@ -67,7 +68,13 @@ for row in answers:
 
 `{{ manifest_path }}` has the versions, the hardware, the resolved commits and the checksum of each file.
 """
-_FACTS = ("prompt", "engine", "dtype", "max_model_len", "trust_remote_code", "instruction_column")
+_PROMISES = {
+    "seeded": "each row has its own seed; which rows are answered at the same time may change a rounding, so that a repeated "
+    "run agrees in most answers and not in all",
+    "bitwise": "the same answers byte for byte, however the rows are batched, ordered, interrupted or divided into shards; on "
+    "the same hardware, with the same versions",
+}
+_FACTS = ("reproducibility", "prompt", "engine", "dtype", "max_model_len", "trust_remote_code", "instruction_column")
 
 
 def render(
@@ -100,6 +107,8 @@ def _section(manifest: Mapping[str, Any], load_from: str, manifest_path: str) ->
     return environment.from_string(_SECTION).render(
         {name: facts[name] for name in _FACTS},
         name=f"{manifest['model']['name']} with {adapter['name']}" if adapter else manifest["model"]["name"],
+        promise=_PROMISES[facts["reproducibility"]],
+        hardware=f", on {manifest['engine']['device']}" if "device" in manifest["engine"] else "",
         config=None if config == DEFAULT_CONFIG else config,
         split=facts["dataset_split"],
         identity=manifest["identity"]["digest"],

@@ -61,6 +61,10 @@ def describe(
             "max_model_len": settings.engine.max_model_len,
             "dtype": settings.engine.dtype,
             "quantization": settings.engine.quantization,
+            "reproducibility": settings.engine.reproducibility,
+            # Both change roundings, on a GPU.
+            "enforce_eager": settings.engine.enforce_eager,
+            "tensor_parallel_size": settings.engine.tensor_parallel_size,
             "engine_args": settings.engine.engine_args,
         }
     )

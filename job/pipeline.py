@@ -16,7 +16,7 @@ import structlog
 from job import estimate, gathering, generation, hub, joining, manifest, prompts, publication, results
 from job.disk import check_no_links, check_writable, disk_errors, json_text, remove_whole, write_whole
 from job.engine import choose_backend
-from job.errors import EngineError, FailedRowsError, JobError, StoppedError
+from job.errors import EngineError, FailedRowsError, JobError, Problem, SettingsError, StoppedError
 from job.estimate import Estimate
 from job.files import read_json
 from job.joining import Joined
@@ -275,6 +275,8 @@ def _generate(plan: Plan, journal: Journal, spool: Spool, finished: int, effects
     seconds = plan.settings.run.progress_seconds
     with engine, Progress(plan.rows.rows, finished, seconds, effects.bar_on, effects.clock) as progress:
         with disk_errors(plan.folder):
+            if finished:
+                _check_hardware(plan, _engine_facts(plan.part_folder), engine.facts)
             write_whole(plan.part_folder / ENGINE_FACTS, json_text(engine.facts))
         log.info("engine_ready", seconds=account.seconds["engine_start"], **engine.facts)
         writer = journal.writer()  # after the engine: a fork must copy neither its thread nor its connection
@@ -357,6 +359,19 @@ def _engine_facts(folder: Path) -> Mapping[str, object]:
     except (FileNotFoundError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}
+
+
+def _check_hardware(plan: Plan, earlier: Mapping[str, object], now: Mapping[str, object]) -> None:
+    """What is promised to the byte holds on one kind of hardware. Raises: SettingsError where earlier rows are from another."""
+    differing = [name for name in ("device", "torch", "dtype") if earlier and earlier.get(name) != now.get(name)]
+    if plan.settings.engine.reproducibility != "bitwise" or not differing:
+        return
+    then, here = (", ".join(f"{name} {facts.get(name)}" for name in differing) for facts in (earlier, now))
+    message = (
+        f"the rows that are finished were answered with {then}, and here it is {here}, which answers otherwise. Go on there, "
+        f"begin anew in another OUTPUT_DIR, or take REPRODUCIBILITY=seeded"
+    )
+    raise SettingsError([Problem("REPRODUCIBILITY", "bitwise", message)])
 
 
 def _point_to_latest(folder: Path) -> None:

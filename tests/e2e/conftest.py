@@ -19,7 +19,7 @@ QUESTIONS = [
     'What does {"a": 1} mean in JSON? 🙂',
     "Give me a synonym for 'happy'.",
 ]
-ENGINE = {"DTYPE": "float32", "MAX_MODEL_LEN": 2048, "KV_CACHE_MEMORY_BYTES": 2**30}
+ENGINE = {"REPRODUCIBILITY": "bitwise", "MAX_MODEL_LEN": 2048, "KV_CACHE_MEMORY_BYTES": 2**30}
 
 
 @pytest.fixture(scope="session")

@@ -55,6 +55,11 @@ def test_the_front_matter_names_split_files_and_features() -> None:
     }
 
 
+def test_the_card_says_what_is_promised() -> None:
+    assert "| reproducibility | seeded: each row has its own seed" in _card()
+    assert "| reproducibility | bitwise: the same answers byte for byte" in _card(REPRODUCIBILITY="bitwise")
+
+
 def test_the_card_says_what_was_run() -> None:
     card = _card(MAX_MODEL_LEN=2048, DTYPE="float32", TEMPERATURE=0.5)
     assert "# Answers of org/model\n" in card

@@ -1,5 +1,6 @@
 """The parts of the vLLM engine that need no vLLM: it is neither started nor imported here."""
 
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from job.engine import choose_backend
+from job.engine import choose_backend, determinism
 from job.engine.vllm import VllmBackend, _completion, _named, installed_version
 from job.errors import SettingsError
 from job.local_files import LocalFiles
@@ -15,12 +16,12 @@ from job.records import Completion, Source
 from tests.unit.builders import settings
 
 
-def _engine_args(folder: Path, *files: str, **variables: object) -> dict[str, Any]:
+def _engine_args(folder: Path, *files: str, on_cpu: bool = True, **variables: object) -> dict[str, Any]:
     """What vLLM would be called with, for a model folder with these files."""
     for name in files:
         (folder / name).touch()
     local = LocalFiles("model", Source(str(folder), "sha256:0", local=True), any_format=False)
-    return VllmBackend(settings(**variables), local)._engine_args(folder, on_cpu=True)
+    return VllmBackend(settings(**variables), local)._engine_args(folder, on_cpu=on_cpu)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,39 @@ def test_another_format_is_taken_where_it_is_asked_for(tmp_path: Path) -> None:
 def test_no_code_of_the_model_is_trusted_unless_that_is_said(tmp_path: Path) -> None:
     assert _engine_args(tmp_path)["trust_remote_code"] is False
     assert _engine_args(tmp_path, TRUST_REMOTE_CODE="true")["trust_remote_code"] is True
+
+
+def test_bitwise_is_float32_on_a_cpu_and_vllms_batch_invariance_with_other_parts_on_a_gpu(tmp_path: Path) -> None:
+    for level, dtype in (("seeded", "auto"), ("bitwise", "float32")):
+        arguments = _engine_args(tmp_path, REPRODUCIBILITY=level)
+        assert arguments["dtype"] == dtype
+        assert not determinism.ENGINE_ARGS.keys() & arguments.keys()
+    arguments = _engine_args(tmp_path, on_cpu=False, REPRODUCIBILITY="bitwise")
+    assert arguments["dtype"] == "auto"
+    assert determinism.ENGINE_ARGS.items() <= arguments.items()
+
+
+@pytest.mark.parametrize(
+    ("variables", "on_cpu", "shown"),
+    [
+        ({"DTYPE": "bfloat16"}, True, "DTYPE='bfloat16': REPRODUCIBILITY=bitwise needs float32 on a CPU"),
+        ({"ENGINE_ARGS": '{"attention_backend": "FLASHINFER"}'}, False, "bitwise sets attention_backend by itself"),
+        ({"ENGINE_ARGS": '{"attention_config": {"backend": "FLASH_ATTN"}}'}, True, "bitwise sets attention_config by itself"),
+    ],
+)
+def test_settings_that_would_undo_bitwise_are_refused(variables: dict[str, str], on_cpu: bool, shown: str) -> None:
+    with pytest.raises(SettingsError, match=shown):
+        determinism.check(settings(**variables).engine, on_cpu=on_cpu)
+
+
+def test_bitwise_takes_any_number_format_on_a_gpu() -> None:
+    determinism.check(settings(DTYPE="bfloat16").engine, on_cpu=False)
+
+
+def test_vllms_mode_is_the_settings_and_not_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_BATCH_INVARIANT", "1")
+    determinism.set_mode(batch_invariant=False)
+    assert os.environ["VLLM_BATCH_INVARIANT"] == "0"
 
 
 @dataclass

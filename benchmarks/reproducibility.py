@@ -1,0 +1,198 @@
+"""Which answers depend on what else is answered at the same time? For both levels of REPRODUCIBILITY, and what each costs.
+
+All rows are answered at once first. Then they are answered again in other company: once more, in reverse, half of them,
+shuffled with 40 in flight, and some of them one at a time. What is counted is how many answers differ from those of the first
+time. Each level has an engine of its own, in a process of its own, fed as job.pipeline feeds it; between passes its prefix
+cache is emptied. With `--kill`, the job itself is killed as a third of its rows are finished and started again, and its parquet
+file compared with that of a job left alone.
+
+The embedded model on the embedded dataset, or what the environment names (MODEL_ID, DATASET_ID ...), on the GPU where there is
+one: `python -m benchmarks.reproducibility --rows 334 --max-tokens 512 --kill`. Exit code 1 where an answer of the level
+`bitwise` differs.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+from benchmarks.scale import ROOT
+from job import generation, hub, logs, prompts
+from job.engine.vllm import VllmBackend, VllmEngine
+from job.main import LIBRARY_DEFAULTS, QUIET_DEFAULTS
+from job.plan import make_plan
+from job.protocols import Engine
+from job.records import Completion, Prompt, Request, ResultRow
+from job.settings import Settings
+from job.shutdown import StopSignal
+from scripts.environment import layered, read
+from tests.support import RunningJob, finished_rows, parquet_bytes, results_folder
+
+LEVELS = ("seeded", "bitwise")
+IN_FLIGHT = 40
+PASSES = ("again", "reversed", "half", f"{IN_FLIGHT} in flight, shuffled", "one at a time")
+SAMPLING = {"TEMPERATURE": "0.8", "TOP_P": "0.95", "MIN_P": "0.05", "SEED": "1"}
+
+Answers = Mapping[int, tuple[str | None, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Narrow:
+    """An engine with fewer requests in flight."""
+
+    engine: VllmEngine
+    window: int
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        return self.engine.facts
+
+    def feed(self, request: Request) -> None:
+        self.engine.feed(request)
+
+    def harvest(self) -> Sequence[Completion]:
+        return self.engine.harvest()
+
+    def __enter__(self) -> "Narrow":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+
+def environment(level: str, rows: Path, max_tokens: int) -> dict[str, str]:
+    chosen = {"DATASET_ID": str(rows), "MAX_TOKENS": str(max_tokens), "REPRODUCIBILITY": level, "DATASET_SPLIT": "test"}
+    embedded = read(ROOT / "scripts" / "embedded.env") | SAMPLING
+    return layered(os.environ, {}, embedded) | chosen
+
+
+def write_rows(path: Path, source: Path, rows: int) -> None:
+    """So many rows, from the beginning again where the source has fewer: each has a seed of its own."""
+    lines = [json.dumps({"instruction": json.loads(line)["instruction"]}) for line in source.read_text("utf-8").splitlines()]
+    path.write_text("".join(f"{line}\n" for line in islice(cycle(lines), rows)), encoding="utf-8")
+
+
+def answered(engine: Engine, rows: Sequence[Prompt], seed: int) -> tuple[Answers, int, float]:
+    """The answers by position, their tokens, and the seconds."""
+    found: list[ResultRow] = []
+    started = time.monotonic()
+    generation.generate(iter(rows), engine, seed=seed, num_samples=1, stop=StopSignal(0), on_row=found.append)
+    seconds = time.monotonic() - started
+    answers = {row.position: (row.completions[0].text, row.completions[0].finish_reason) for row in found}
+    return answers, sum(row.completions[0].tokens for row in found), seconds
+
+
+def run_level(environ: Mapping[str, str], alone: int) -> dict[str, Any]:
+    """All passes at one level, in this process."""
+    for name, value in (LIBRARY_DEFAULTS | QUIET_DEFAULTS).items():
+        os.environ.setdefault(name, value)
+    logs.configure("console", "WARNING", os.environ)
+    settings = Settings.from_env(environ)
+    plan = make_plan(settings, hub.connect(settings.hub, StopSignal(0)), VllmBackend)
+    if not isinstance(plan.backend, VllmBackend):
+        raise TypeError(f"not vLLM: {plan.backend}")
+    made = prompts.prepare(
+        plan.rows.select(plan.template.columns), plan.template, plan.backend.tokenizer(), settings.engine.max_model_len
+    )
+    rows = [prompt for prompt in made if not prompt.failure]
+    shuffled = random.Random(1).sample(rows, len(rows))  # noqa: S311
+    started = time.monotonic()
+    with plan.backend.open() as engine:
+        start_seconds = time.monotonic() - started
+        seed = settings.sampling.seed
+        first, tokens, first_seconds = answered(engine, rows, seed)
+        passes = dict(zip(PASSES, (rows, rows[::-1], rows[: len(rows) // 2], shuffled, rows[:alone]), strict=True))
+        windows = {PASSES[3]: IN_FLIGHT, PASSES[4]: 1}
+        differing, seconds = {}, {}
+        for name, chosen in passes.items():
+            engine._engine.reset_prefix_cache()  # noqa: SLF001 (nothing else of the job does)
+            narrow = Narrow(engine, windows.get(name, engine.window))
+            answers, _, seconds[name] = answered(narrow, chosen, seed)
+            differing[name] = [sum(answers[row.position] != first[row.position] for row in chosen), len(chosen)]
+        facts = dict(engine.facts)
+    return {
+        "start": start_seconds,
+        "first": first_seconds,
+        "seconds": seconds,
+        "tokens": tokens,
+        "differing": differing,
+        "facts": facts,
+    }
+
+
+def killed_and_resumed(environ: Mapping[str, str], folder: Path) -> bool:
+    """Whether a job that was killed and started again leaves the same bytes as one left alone."""
+    logged = {"LOG_FORMAT": "json"}
+    outputs = [folder / "alone", folder / "killed"]
+    alone = RunningJob(folder / "log-alone", [sys.executable, "-m", "job"], {**environ, **logged, "OUTPUT_DIR": outputs[0]})
+    rows = alone.end(580).last["rows"]
+    for number in range(2):
+        variables = {**environ, **logged, "OUTPUT_DIR": outputs[1]}
+        job = RunningJob(folder / f"log-{number}", [sys.executable, "-m", "job"], variables)
+        if number == 0:
+            job.until(lambda: len(finished_rows(outputs[1])) >= rows // 3 or None, 580)
+            job.process.send_signal(signal.SIGKILL)
+        ended = job.end(580)
+    print(f"killed with {rows - ended.last['generated_rows']} of {rows} rows finished, then resumed")
+    one, other = (parquet_bytes(results_folder(output)) for output in outputs)
+    return one == other
+
+
+def show(found: Mapping[str, Mapping[str, Any]]) -> None:
+    for level, each in found.items():
+        print(f"{level}: {json.dumps(each['facts'])}")
+    print(f"\n| level | engine start s | first pass s | again s | tok/s | {' | '.join(f'differ: {name}' for name in PASSES)} |")
+    print(f"|---|{'---:|' * (4 + len(PASSES))}")
+    for level, each in found.items():
+        again = each["seconds"][PASSES[0]]
+        times = [f"{each['start']:.1f}", f"{each['first']:.1f}", f"{again:.1f}", f"{each['tokens'] / again:.0f}"]
+        differing = ["{} of {}".format(*each["differing"][name]) for name in PASSES]
+        print(f"| {' | '.join([level, *times, *differing])} |")
+    if set(LEVELS) <= found.keys():
+        seeded, bitwise = (found[level] for level in LEVELS)
+        ratios = [bitwise["start"] / seeded["start"], seeded["tokens"] / bitwise["tokens"]]
+        ratios[1] *= bitwise["seconds"][PASSES[0]] / seeded["seconds"][PASSES[0]]
+        print(f"\nbitwise / seeded: engine start x {ratios[0]:.2f}, seconds a token x {ratios[1]:.2f}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=24, help="how many (default: %(default)s)")
+    parser.add_argument("--max-tokens", type=int, default=64, help="longest answer, in tokens (default: %(default)s)")
+    parser.add_argument("--alone", type=int, default=24, help="rows that are answered one at a time (default: %(default)s)")
+    parser.add_argument("--source", type=Path, default=ROOT / "data" / "instructions.jsonl", help="instructions, as .jsonl")
+    parser.add_argument("--levels", nargs="+", choices=LEVELS, default=list(LEVELS))
+    parser.add_argument("--kill", action="store_true", help="kill and resume the job itself, at the level bitwise")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.child:
+        print(json.dumps(run_level(os.environ, chosen.alone)))
+        return 0
+    with tempfile.TemporaryDirectory(prefix="job-reproducibility-") as name:
+        folder = Path(name)
+        write_rows(folder / "test.jsonl", chosen.source, chosen.rows)
+        found = {}
+        for level in chosen.levels:
+            environ = environment(level, folder / "test.jsonl", chosen.max_tokens)
+            command = [sys.executable, "-m", "benchmarks.reproducibility", "--child", "--alone", str(chosen.alone)]
+            child = subprocess.run(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True, check=True)
+            found[level] = json.loads(child.stdout.splitlines()[-1])
+        show(found)
+        same = not chosen.kill or killed_and_resumed(environment("bitwise", folder / "test.jsonl", chosen.max_tokens), folder)
+    kept = same and not any(differing for differing, _ in found.get("bitwise", {"differing": {}})["differing"].values())
+    print(f"\nbitwise, 0 answers differ: {'kept' if kept else 'MISSED'}")
+    return 0 if kept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
