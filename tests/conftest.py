@@ -1,6 +1,7 @@
 """What every test gets: a cache of its own session, logging put back to how it was."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,10 @@ import pytest
 import structlog
 
 from tests.support import write_jsonl
+
+# What a shell starts in the background, CI perhaps, ignores Ctrl-C, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
