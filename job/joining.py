@@ -58,9 +58,12 @@ def join(
             return Joined(whole, _published(plan, hub, publish, whole, None))
     if plan.repo_id is None:
         return Joined(facts, missing=missing)
-    meeting = meeting or shard_branch.contribute(plan, plan.repo_id, facts, hub)
-    # Not complete, perhaps because it was: then the branch was removed before this part came, and made again for it.
-    on_hub = meeting.whole or shard_branch.published(plan, plan.repo_id, hub)
+    with publication.said_safe(plan.part_folder):
+        meeting = meeting or shard_branch.look(plan, plan.repo_id, hub)
+        if meeting is None or meeting.own is None:  # what is there stays: another process of this shard may have put it there
+            meeting = shard_branch.contribute(plan, plan.repo_id, facts, hub)
+        # First what is published: then the branch was removed before this part came, and made again for it.
+        on_hub = shard_branch.published(plan, plan.repo_id, hub) or meeting.whole
     if on_hub is None:
         return Joined(facts, missing=meeting.missing)
     publication.check_failed_rows(plan, results.tally_of(on_hub.facts))

@@ -116,12 +116,14 @@ class Journal:
         Raises: OutputError where rows are not as they were written; they are removed, so that they are answered anew.
         """
         damaged: list[int] = []
+        last = -1  # a page that the disk wrote to the place of another has sound rows, and has them twice
         query = "SELECT * FROM finished WHERE position >= ? AND position < ? ORDER BY position"
         with self._reading(query, among.start, among.stop) as found:
             for *values, checksum in found:
-                if _checksum(values) != checksum:
+                if _checksum(values) != checksum or values[0] <= last:
                     damaged.append(values[0])
                 elif not damaged:
+                    last = values[0]
                     yield _decoded(*values)
         if damaged:
             self._rebuild()
@@ -142,7 +144,7 @@ class Journal:
             connection.execute("PRAGMA journal_mode = OFF")  # it is moved into its place when it is whole
             _make_tables(connection, digest)
             sound = (values for values in found if _checksum(values[:-1]) == values[-1])
-            connection.executemany("INSERT INTO finished VALUES (?, ?, ?, ?, ?, ?)", sound)
+            connection.executemany("INSERT OR IGNORE INTO finished VALUES (?, ?, ?, ?, ?, ?)", sound)
         with disk_errors(self.path):
             move_whole(half_made, self.path)
 

@@ -4,17 +4,21 @@ import json
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import version
 from typing import Any
 
 from job import __version__
+from job.disk import json_text
+from job.errors import Problem, SettingsError
 from job.files import parsed_json
 from job.identity import Identity
 from job.layout import config_of
 from job.records import DataFile, Source, Tally
 from job.references import base_name
 
+_COUNTS = {field.name for field in fields(Tally)}
+_FILE_NUMBERS = ("rows", "bytes", "memory_bytes")
 PACKAGES = ("datasets", "huggingface_hub", "pyarrow", "transformers", "tokenizers")
 
 
@@ -52,7 +56,10 @@ def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The manifest of a whole run, from those of its shards in their order: what can be counted is added up.
 
     The engine and the versions are those of the first shard that needed an engine.
+
+    Raises: SettingsError where bytes are promised and shards were answered on different hardware.
     """
+    _check_same_hardware(parts)
     first = next((part for part in parts if part["engine"]), parts[0])
     phases = dict.fromkeys(phase for part in parts for phase in part["seconds"])
     return dict(first) | {
@@ -62,6 +69,18 @@ def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "seconds": {phase: round(sum(part["seconds"].get(phase, 0) for part in parts), 3) for phase in phases},
         "shards": len(parts),
     }
+
+
+def _check_same_hardware(parts: Sequence[Mapping[str, Any]]) -> None:
+    found = {
+        ", ".join(str(part["engine"].get(name)) for name in ("device", "torch", "dtype")) for part in parts if part["engine"]
+    }
+    if len(found) > 1 and parts[0]["identity"]["facts"]["reproducibility"] == "bitwise":
+        message = (
+            f"the shards were answered on different hardware, which answers otherwise: {'; '.join(sorted(found))}. Remove the "
+            f"shards of one kind and answer them on the other, or take REPRODUCIBILITY=seeded"
+        )
+        raise SettingsError([Problem("REPRODUCIBILITY", "bitwise", message)])
 
 
 def _added(counts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -82,7 +101,21 @@ def is_same_release(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 def is_of(manifest: Mapping[str, Any], identity: Identity, model: Source, adapter: Source | None, dataset: Source) -> bool:
     """Whether a manifest, as it was read, is that of a run of these."""
     ours = json.loads(json.dumps(_what(identity, model, adapter, dataset)))
-    return all(manifest.get(name) == value for name, value in ours.items())
+    return all(manifest.get(name) == value for name, value in ours.items()) and _is_sound(manifest)
+
+
+def _is_sound(manifest: Mapping[str, Any]) -> bool:
+    """Whether what is added up and written again is as `build` makes it: it may come from where others write too."""
+    try:
+        counts, files, seconds = manifest["counts"], manifest["files"], manifest["seconds"]
+        reasons = counts["finish_reasons"]
+        whole = [manifest["generated_rows"], *reasons.values(), *(file[name] for file in files for name in _FILE_NUMBERS)]
+        whole += [value for name, value in counts.items() if name != "finish_reasons"]
+        json_text(manifest).encode()
+        typed = all(type(number) is int for number in whole) and all(type(each) in (int, float) for each in seconds.values())
+        return typed and counts.keys() == _COUNTS and isinstance(manifest["engine"], dict)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def _what(identity: Identity, model: Source, adapter: Source | None, dataset: Source) -> dict[str, Any]:
@@ -97,8 +130,11 @@ def _what(identity: Identity, model: Source, adapter: Source | None, dataset: So
 def describes(text: str, config: str, split: str) -> bool:
     """Whether a published manifest is that of this split of this configuration."""
     try:
-        facts = parsed_json(text)["identity"]["facts"]
+        manifest = parsed_json(text)
+        facts, digest = manifest["identity"]["facts"], manifest["identity"]["digest"]
     except (ValueError, KeyError, TypeError):
+        return False
+    if not isinstance(facts, dict) or not isinstance(digest, str):
         return False
     return (config_of(facts.get("dataset_config")), facts.get("dataset_split")) == (config, split)
 

@@ -81,7 +81,7 @@ def run(settings: Settings, effects: Effects) -> RunSummary:
         joined = (_whole if plan.shard.whole else _shard)(plan, journal, hub, effects, account)
     return RunSummary(
         plan.name,
-        plan.folder,
+        plan.folder if (plan.folder / MANIFEST).is_file() else plan.part_folder,
         results.tally_of(joined.facts),
         account.generated,
         account.seconds,
@@ -317,6 +317,9 @@ def _write_results(plan: Plan, journal: Journal, image: Mapping[str, str] | None
     beside = (CARD,) if plan.shard.whole else ()
     found = None if account.generated else results.read_finished(folder, path, rows.rows, beside)
     if found and manifest.is_of(found, plan.identity, plan.model, plan.adapter, plan.data):
+        if plan.shard.whole:
+            with disk_errors(folder):
+                publication.remove_stale(plan, {path})
         return found
     journal.check_held()
     with disk_errors(folder):
@@ -345,6 +348,7 @@ def _write_results(plan: Plan, journal: Journal, image: Mapping[str, str] | None
             image=image,
         )
         if plan.shard.whole:
+            publication.remove_stale(plan, {path})
             publication.write_described(plan, facts)
         else:
             write_whole(folder / MANIFEST, json_text(facts))

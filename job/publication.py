@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,11 +67,13 @@ def _check_replaced(plan: Plan, repo_id: str, there: Mapping[str, Any]) -> None:
     """Other results of the same split are replaced: git keeps them, but readers of the repository get the new ones."""
     facts, ours = there["identity"]["facts"], plan.identity.facts
     differing = sorted(name for name in ours if facts.get(name) != ours[name])
-    rows = there.get("counts", {}).get("rows", 0)
+    counts, engine = there.get("counts"), facts.get("engine")
+    rows = counts.get("rows") if isinstance(counts, dict) else None
+    rows = rows if isinstance(rows, int) else 0
     if not differing and rows <= plan.total_rows:
         return
     log.warning("replaces_published", repo_id=repo_id, run=there["identity"]["digest"][:12], rows=rows, differing=differing)
-    if plan.settings.engine.engine == "echo" and facts.get("engine", {}).get("name") != "echo":
+    if plan.settings.engine.engine == "echo" and not (isinstance(engine, dict) and engine.get("name") == "echo"):
         message = f"would replace the answers of a model in {repo_id} by echoes: name another repository with HUB_REPO_ID"
         raise SettingsError([Problem("ENGINE", "echo", message)])
 
@@ -95,6 +97,24 @@ def data_path_of(plan: Plan, shard: Shard) -> str:
     """The path of a shard's data in its folder, and of that in the repository."""
     config, split = place(plan)
     return data_path(config, split, shard)
+
+
+def data_paths(plan: Plan, there: Snapshot) -> list[str]:
+    """The data files of the split that a repository has, in the order of their names."""
+    return sorted(path for path in there.digests if is_data_of(path, *place(plan)))
+
+
+def remove_stale(plan: Plan, paths: Container[str]) -> None:
+    """Remove the data that another number of shards left in the run's folder: a reader would get its rows too.
+
+    paths: of the data that belongs there.
+    """
+    config, split = place(plan)
+    folder = (plan.folder / data_path_of(plan, plan.shard)).parent
+    for file in folder.glob("*.parquet"):
+        path = file.relative_to(plan.folder).as_posix()
+        if is_data_of(path, config, split) and path not in paths:
+            file.unlink()
 
 
 @contextmanager

@@ -181,8 +181,9 @@ class Published:
 class RunSummary:
     """What a run came to: the canonical log line and the caller's return value.
 
-    published: None where the results stay on this machine; missing_shards: those whose results are not there yet, so that the
-    whole could not be put together; the tally is that of this shard then.
+    folder: that of the results; a shard's own, where the whole is not on this machine. published: None where the results stay
+    on this machine; missing_shards: those whose results are not there yet, so that the whole could not be put together; the
+    tally is that of this shard then.
     """
 
     model: str

@@ -79,8 +79,7 @@ def contribute(plan: Plan, repo_id: str, facts: Facts, hub: Hub) -> Meeting:
         manifest=json_text(facts),
         title=f"Shard {plan.shard} of run {plan.identity.short}",
     )
-    with publication.said_safe(plan.part_folder):
-        meeting = hub.contribute(repo_id, branch_of(plan), part, partial(_seen, plan))
+    meeting = hub.contribute(repo_id, branch_of(plan), part, partial(_seen, plan))
     log.info("shard_contributed", repo_id=repo_id, branch=branch_of(plan), missing=meeting.missing)
     return meeting
 
@@ -131,8 +130,12 @@ def _published(plan: Plan, there: Snapshot) -> Whole | None:
         files, tally = results.files_of(facts), results.tally_of(facts)
     except (ValueError, KeyError, TypeError):
         return None
-    complete = tally.rows == plan.total_rows and all(_is_there(there, file.path, file.sha256) for file in files)
-    if not complete or tally.failed_rows > plan.settings.output.max_failed_rows:
+    paths = [publication.data_path_of(plan, Shard(index, len(files))) for index in range(len(files))]
+    complete = [file.path for file in files] == paths == publication.data_paths(plan, there)
+    counted = tally.rows == plan.total_rows == sum(file.rows for file in files)
+    if not (complete and counted and all(_is_there(there, file.path, file.sha256) for file in files)):
+        return None
+    if tally.failed_rows > plan.settings.output.max_failed_rows:
         return None
     digests = {file.path: there.digests[file.path] for file in files}
     return Whole(facts, Copies(there.commit, {path: path for path in digests}, digests))

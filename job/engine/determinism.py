@@ -45,7 +45,7 @@ def check_sampler() -> None:
 def check(settings: EngineSettings, *, on_cpu: bool) -> None:
     """Raises: SettingsError for a number format whose sums depend on the batch, and for what would undo the rest."""
     if on_cpu and settings.dtype not in ("auto", "float32"):
-        message = "REPRODUCIBILITY=bitwise needs float32 on a CPU: set it, or leave DTYPE out"
+        message = "REPRODUCIBILITY=bitwise needs float32 on a CPU: leave DTYPE out, or take REPRODUCIBILITY=seeded"
         raise SettingsError([Problem("DTYPE", settings.dtype, message)])
     if taken := [name for name in (*ENGINE_ARGS, _ALSO_ATTENTION) if name in settings.engine_args]:
         message = f"REPRODUCIBILITY=bitwise sets {' and '.join(taken)} by itself: leave it out, or take REPRODUCIBILITY=seeded"

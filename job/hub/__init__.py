@@ -11,6 +11,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -78,9 +79,11 @@ class Hub:
 
         def attempt() -> T | None:
             info = find(self.api, target, branch)
-            return None if info is None else see(Head.of(info).snapshot(self.api, target))
+            with branches.vanishing(branch) if branch else nullcontext():
+                return None if info is None else see(Head.of(info).snapshot(self.api, target))
 
-        return self.patience(attempt, f"the results' repository {repo_id}", LOOKUP_PATIENCE_SECONDS)
+        seconds = READ_PATIENCE_SECONDS if branch else LOOKUP_PATIENCE_SECONDS  # of a hundred shards, as many manifests
+        return self.patience(attempt, f"the results' repository {repo_id}", seconds)
 
     def publish(self, repo_id: str, release: Release, rows_of: Callable[[str], int], verified: str | None) -> Published:
         """Publish a release and read it back. rows_of, verified: see Publisher.
@@ -98,7 +101,8 @@ class Hub:
         target = self._target(repo_id)
 
         def attempt() -> T:
-            return see(branches.contribute(self.api, target, branch, part).snapshot(self.api, target))
+            with branches.vanishing(branch):
+                return see(branches.contribute(self.api, target, branch, part).snapshot(self.api, target))
 
         doing = f"putting {part.data_path} on the branch {branch} of {repo_id}"
         return self.patience(attempt, doing, self.settings.hub_deadline_seconds, event="upload_retry")

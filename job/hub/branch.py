@@ -1,5 +1,7 @@
 """The branch on which the shards of a run meet: each puts its part there, and who publishes the whole takes the branch away."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from job.hub.access import DATASET, Target, find, info_at, prepare
@@ -20,6 +22,22 @@ def contribute(api: Any, target: Target, branch: str, part: Part) -> Head:
     the later one's head has the part of both.
     Raises: errors of huggingface_hub as they are; MismatchError where the part is not there afterwards.
     """
+    with vanishing(branch):
+        return _contributed(api, target, branch, part)
+
+
+@contextmanager
+def vanishing(branch: str) -> Iterator[None]:
+    """Another shard may publish the whole and remove the branch at any moment: the next attempt finds out."""
+    from huggingface_hub.errors import RemoteEntryNotFoundError, RevisionNotFoundError
+
+    try:
+        yield
+    except (RemoteEntryNotFoundError, RevisionNotFoundError) as error:
+        raise MismatchError(f"the branch {branch} was removed") from error
+
+
+def _contributed(api: Any, target: Target, branch: str, part: Part) -> Head:
     main = prepare(api, target)
     head = _head(api, target, branch)
     if head is None:
@@ -56,13 +74,9 @@ def _is_there(head: Head, part: Part) -> bool:
 
 def _commit(api: Any, target: Target, branch: str, part: Part) -> None:
     from huggingface_hub import CommitOperationAdd
-    from huggingface_hub.errors import RevisionNotFoundError
 
     operations = [
         CommitOperationAdd(part.data_path, str(part.data)),
         CommitOperationAdd(part.manifest_path, part.manifest.encode()),
     ]
-    try:
-        api.create_commit(target.repo_id, operations, commit_message=part.title, repo_type=DATASET, revision=branch)
-    except RevisionNotFoundError as error:  # another shard published the whole and removed it just now
-        raise MismatchError(f"the branch {branch} was removed") from error
+    api.create_commit(target.repo_id, operations, commit_message=part.title, repo_type=DATASET, revision=branch)

@@ -48,8 +48,12 @@ def check_content(name: str, path: Path) -> None:
     content = path.resolve()
     if not content.is_file():  # where the Hub fails at the wrong moment, the library takes a part of a snapshot for all of it
         raise MismatchError(f"{name} did not come from the Hub")
-    if is_damaged(path):
-        content.unlink()
+    try:
+        damaged = is_damaged(path)
+    except FileNotFoundError as error:  # another name of the same content was found damaged just now
+        raise MismatchError(f"{name} did not come from the Hub") from error
+    if damaged:
+        content.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
         raise MismatchError(f"{name} came damaged from the Hub")
 

@@ -3,6 +3,7 @@
 `python -m tests.meetings` does the same for as long as one likes.
 """
 
+import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,17 @@ def test_a_branch_that_cannot_be_removed_does_no_harm(scene: Scene) -> None:
     scene.hub.recover()
     assert run_shard(scene, 0).code == 0
     assert branches(scene) == []
+    check_whole(scene)
+
+
+@pytest.mark.parametrize("listed", [1, 0])
+def test_a_manifest_that_lists_not_all_files_costs_none_of_them(scene: Scene, listed: int) -> None:
+    for index in range(2):
+        assert run_shard(scene, index).code == 0
+    facts = json.loads(scene.repo().files()["run.json"])
+    scene.repo().commit({"run.json": json.dumps(facts | {"files": facts["files"][:listed]})})
+    again = run_shard(scene, 0)
+    assert (again.code, again.last["missing_shards"]) == (0, [1])
     check_whole(scene)
 
 

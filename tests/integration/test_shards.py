@@ -61,18 +61,26 @@ def test_a_reader_gets_all_rows_once(run: dict[str, object], output: Path) -> No
     assert load_dataset(str(results_folder(output)), split="test")["id"] == list(range(ROWS))
 
 
-def test_another_number_of_shards_replaces_the_files_of_the_last_one(run: dict[str, object], output: Path) -> None:
-    for count in (3, 2):
+@pytest.mark.parametrize("counts", [(3, 2), (2, 1), (1, 2), (2, 1, 2, 1)])
+def test_another_number_of_shards_replaces_the_files_of_the_last_one(
+    run: dict[str, object], output: Path, counts: tuple[int, ...]
+) -> None:
+    from datasets import load_dataset
+
+    for count in counts:
         for index in range(count):
-            assert run_shard(run, output, index, count).code == 0
-    names = sorted(file.name for file in results_folder(output).glob("data/*"))
-    assert names == ["test-00000-of-00002.parquet", "test-00001-of-00002.parquet"]
+            shard = {"SHARD_INDEX": index, "SHARD_COUNT": count} if count > 1 else {}
+            assert run_job(**run, OUTPUT_DIR=output, **shard).code == 0
+        names = [f"test-{index:05d}-of-{count:05d}.parquet" for index in range(count)]
+        assert sorted(file.name for file in results_folder(output).glob("data/*")) == names
+        assert load_dataset(str(results_folder(output)), split="test")["id"] == list(range(ROWS))
 
 
 def test_a_set_with_a_missing_shard_is_not_put_together(run: dict[str, object], output: Path) -> None:
     for index in (0, 2):
         ended = run_shard(run, output, index, 3)
         assert ended.of("shards_missing")[0]["missing"] == ([1, 2] if index == 0 else [1])
+        assert str(ended.last["results"]).endswith(f"shard-0000{index}-of-00003")
     assert not list(output.glob("*/*/run.json"))
     assert not list(output.glob("*/*/data"))
     assert run_shard(run, output, 1, 3, SEED=5).last["missing_shards"] == [0, 2]  # of another run

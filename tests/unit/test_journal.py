@@ -386,6 +386,20 @@ def test_a_journal_that_lost_its_end_is_whole_after_the_same_command_or_named(tm
     assert not list(tmp_path.glob("*/*.tmp*"))
 
 
+def test_a_page_that_the_disk_wrote_to_the_place_of_another_is_noticed(tmp_path: Path) -> None:
+    """All its rows are sound, and there twice."""
+    rows = [answered(position, f"answer {position} " + "x" * 300) for position in range(80)]
+    _write(tmp_path, *rows)
+    file = tmp_path / "journal.sqlite"
+    whole = file.read_bytes()
+    leaves = [start for start in range(4096, len(whole), 4096) if whole[start] == 0x0D][1:]  # the first is the run's table
+    for source, target in zip(leaves[1:], leaves[:-1], strict=True):
+        file.write_bytes(whole[:target] + whole[source : source + 4096] + whole[target + 4096 :])
+        with pytest.raises(OutputError, match="rows are damaged"):
+            _answer_again(tmp_path, rows)
+        assert _answer_again(tmp_path, rows) == rows
+
+
 def test_no_damaged_byte_becomes_another_answer(tmp_path: Path) -> None:
     rows = [answered(position, f"answer {position} " + "é" * 40) for position in range(60)]
     _write(tmp_path, *rows)

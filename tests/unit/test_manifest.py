@@ -2,10 +2,13 @@ import json
 import platform
 from dataclasses import replace
 
+import pytest
+
 import job
 from job.disk import json_text
+from job.errors import SettingsError
 from job.identity import Identity
-from job.manifest import build, is_of
+from job.manifest import build, is_of, joined
 from job.records import DataFile, Source, Tally
 
 IDENTITY = Identity({"model": "m"})
@@ -84,3 +87,36 @@ def test_a_manifest_is_that_of_its_own_run_alone() -> None:
     assert not is_of(
         {name: value for name, value in read.items() if name != "adapter"} | {"adapter": {}}, IDENTITY, model, None, dataset
     )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seconds": None},
+        {"seconds": {"plan": "1"}},
+        {"generated_rows": "1"},
+        {"engine": "device"},
+        {"counts": None},
+        {"counts": {"rows": "2", "failed_rows": 1, "finish_reasons": {}, "prompt_tokens": 1, "completion_tokens": 1}},
+        {"counts": {"rows": 2, "failed_rows": 1, "finish_reasons": {"stop": "x"}, "prompt_tokens": 1, "completion_tokens": 1}},
+        {"files": [{"path": "x"}]},
+        {"versions": "\ud800"},
+    ],
+)
+def test_a_manifest_that_is_not_as_it_was_built_is_none(change: dict[str, object]) -> None:
+    model, dataset = Source("org/model", "a" * 40, local=False), Source("org/data", "b" * 40, local=False)
+    built = json.loads(json_text(_built(model, dataset)))
+    assert is_of(built, IDENTITY, model, None, dataset)
+    assert not is_of(built | change, IDENTITY, model, None, dataset)
+
+
+def test_shards_of_different_hardware_are_not_joined_where_bytes_are_promised() -> None:
+    for level in ("seeded", "bitwise"):
+        identity = {"digest": "d", "facts": {"reproducibility": level}}
+        built = _built(Source("org/model", "a" * 40, local=False), Source("org/data", "b" * 40, local=False))
+        parts = [{**built, "identity": identity, "engine": {"device": device}} for device in ("H100", "A100")]
+        if level == "seeded":
+            assert joined(parts)["shards"] == 2
+        else:
+            with pytest.raises(SettingsError, match=r"answered on different hardware.*: A100, None, None; H100, None, None"):
+                joined(parts)
