@@ -452,8 +452,8 @@ def run_with(folder: Path, variables: Mapping[str, object]) -> Outcome:
 
 
 def patience() -> float:
-    """Seconds that a case may take: 10, and more on a machine that is busy with other things."""
-    return 10.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    """Seconds that a case may take: 20, and more on a machine that is busy with other things."""
+    return 20.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
