@@ -48,19 +48,24 @@ def check(plan: Plan, hub: Hub) -> None:
     def see(there: Snapshot) -> Mapping[str, Any] | None:
         with _card_errors(repo_id):
             metadata.merged(there.read(CARD) or "", config, split, nothing_yet, list(there.digests))
-            return manifest_there(there, config, split)
+            return manifest_there(there, config, split)[1]
 
     if facts := hub.look(repo_id, see):
         _check_replaced(plan, repo_id, facts)
 
 
-def manifest_there(there: Snapshot, config: str, split: str) -> Mapping[str, Any] | None:
-    """The manifest of a split that a repository has, None where it has none. Raises: ValueError where it is no text."""
-    texts = [there.read(path) for path in manifest_paths(config, split)]
-    found: Mapping[str, Any] | None = next(
-        (parsed_json(text) for text in texts if text and manifest.describes(text, config, split)), None
-    )
-    return found
+def manifest_there(there: Snapshot, config: str, split: str) -> tuple[str, Mapping[str, Any] | None]:
+    """Where in a repository a split's manifest is, or is to be, and what it says; None where there is none.
+
+    Raises: ValueError where it is no text.
+    """
+    first, second = manifest_paths(config, split)
+    text = there.read(first)
+    if text and manifest.describes(text, config, split):
+        return first, parsed_json(text)
+    other = there.read(second)
+    found = parsed_json(other) if other and manifest.describes(other, config, split) else None
+    return (first if text is None else second), found
 
 
 def _check_replaced(plan: Plan, repo_id: str, there: Mapping[str, Any]) -> None:
@@ -194,13 +199,11 @@ def kept_columns(plan: Plan) -> list[str]:
 def _texts(plan: Plan, facts: Mapping[str, Any], repo_id: str) -> Callable[[Snapshot], Mapping[str, str]]:
     """Manifest and card, given what is there. Of a run that is there already, the same data, both stay as they are."""
     config, split = place(plan)
-    first, second = manifest_paths(config, split)
     info = described(plan, facts)
 
     def texts(there: Snapshot) -> Mapping[str, str]:
         with _card_errors(repo_id):
-            text, published = there.read(first), manifest_there(there, config, split)
-            path = first if text is None or manifest.describes(text, config, split) else second
+            path, published = manifest_there(there, config, split)
             ours = published if published and manifest.is_same_release(published, facts) else facts
             readme = card.render(ours, info, repo_id, manifest_path=path, existing=there.read(CARD), paths=list(there.digests))
         return {path: json_text(ours), CARD: readme}

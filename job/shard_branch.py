@@ -124,7 +124,7 @@ def _whole(plan: Plan, there: Snapshot, parts: Sequence[Facts]) -> Whole:
 
 def _published(plan: Plan, there: Snapshot) -> Whole | None:
     try:
-        facts = publication.manifest_there(there, *publication.place(plan))
+        _, facts = publication.manifest_there(there, *publication.place(plan))
         if facts is None or not _is_of(plan, facts):
             return None
         files, tally = results.files_of(facts), results.tally_of(facts)
