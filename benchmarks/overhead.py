@@ -111,7 +111,7 @@ class Bench:
 
     def differing_settings(self) -> dict[str, tuple[object, object]]:
         """What the job's own engine would schedule otherwise than `LLM` does, as (job, bare): one engine would hide it."""
-        ours = self._backend._engine_config(Path(self._plan.model.name)).scheduler_config  # noqa: SLF001 (opening it would load the model twice)
+        ours = self._backend._engine_config(Path(self._plan.model.name), len(self.prompts)).scheduler_config  # noqa: SLF001 (opening it would load the model twice)
         theirs = self.llm.llm_engine.vllm_config.scheduler_config
         pairs = {name: (getattr(ours, name), getattr(theirs, name)) for name in SCHEDULER_FIELDS}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

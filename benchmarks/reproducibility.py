@@ -57,6 +57,10 @@ class Narrow:
     def facts(self) -> Mapping[str, object]:
         return self.engine.facts
 
+    @property
+    def start_seconds(self) -> Mapping[str, float]:
+        return self.engine.start_seconds
+
     def feed(self, request: Request) -> None:
         self.engine.feed(request)
 
@@ -107,7 +111,7 @@ def run_level(environ: Mapping[str, str], alone: int) -> dict[str, Any]:
     rows = [prompt for prompt in made if not prompt.failure]
     shuffled = random.Random(1).sample(rows, len(rows))  # noqa: S311
     started = time.monotonic()
-    with plan.backend.open() as engine:
+    with plan.backend.open(len(rows)) as engine:
         start_seconds = time.monotonic() - started
         seed = settings.sampling.seed
         first, tokens, first_seconds = answered(engine, rows, seed)

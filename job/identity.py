@@ -62,8 +62,9 @@ def describe(
             "dtype": settings.engine.dtype,
             "quantization": settings.engine.quantization,
             "reproducibility": settings.engine.reproducibility,
-            # Both change roundings, on a GPU.
+            # These change roundings, on a GPU.
             "enforce_eager": settings.engine.enforce_eager,
+            "compile_model": settings.engine.compile_model,
             "tensor_parallel_size": settings.engine.tensor_parallel_size,
             "engine_args": settings.engine.engine_args,
         }

@@ -69,6 +69,10 @@ class _Account:
         finally:
             self.seconds[name] = round(self.clock() - started, 3)
 
+    def add_parts(self, name: str, parts: Mapping[str, float]) -> None:
+        """Where the seconds of a phase went."""
+        self.seconds |= {f"{name}.{part}": seconds for part, seconds in parts.items()}
+
 
 def run(settings: Settings, effects: Effects) -> RunSummary:
     """Generate what is missing, write the results, and publish them where that is asked for.
@@ -266,10 +270,11 @@ def _answer_spooled(plan: Plan, journal: Journal, spool: Spool, finished: int, e
 
 def _generate(plan: Plan, journal: Journal, spool: Spool, finished: int, effects: Effects, account: _Account) -> bool:
     """Whether all prompts were answered, rather than the run stopped."""
-    log.info("engine_starting", rows_pending=spool.rows - spool.failures)
+    rows = spool.rows - spool.failures
+    log.info("engine_starting", rows_pending=rows)
     try:
         with account.phase("engine_start"), effects.stop.interrupting():
-            engine = plan.backend.open()
+            engine = plan.backend.open(rows * plan.settings.sampling.num_samples)
     except Interrupted:
         return False
     seconds = plan.settings.run.progress_seconds
@@ -278,7 +283,8 @@ def _generate(plan: Plan, journal: Journal, spool: Spool, finished: int, effects
             if finished:
                 _check_hardware(plan, _engine_facts(plan.part_folder), engine.facts)
             write_whole(plan.part_folder / ENGINE_FACTS, json_text(engine.facts))
-        log.info("engine_ready", seconds=account.seconds["engine_start"], **engine.facts)
+        account.add_parts("engine_start", engine.start_seconds)
+        log.info("engine_ready", seconds=account.seconds["engine_start"], seconds_by_phase=engine.start_seconds, **engine.facts)
         writer = journal.writer()  # after the engine: a fork must copy neither its thread nor its connection
 
         def on_row(row: ResultRow) -> None:

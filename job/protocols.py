@@ -36,6 +36,10 @@ class Engine(Protocol):
     def facts(self) -> Mapping[str, object]:
         """Versions, device and effective settings, for run.json."""
 
+    @property
+    def start_seconds(self) -> Mapping[str, float]:
+        """How long each part of its start took."""
+
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *error: object) -> None: ...
@@ -83,8 +87,11 @@ class Backend(Protocol):
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer. Raises: SettingsError where it has none."""
 
-    def open(self) -> Engine:
-        """Load the model. Raises: EngineError, or SettingsError where a setting does not fit the model."""
+    def open(self, requests: int) -> Engine:
+        """Load the model, to answer so many requests.
+
+        Raises: EngineError, or SettingsError where a setting does not fit the model.
+        """
 
 
 T = TypeVar("T")

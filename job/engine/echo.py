@@ -69,7 +69,7 @@ class EchoBackend:
     def tokenizer(self) -> EchoTokenizer:
         return EchoTokenizer()
 
-    def open(self) -> "EchoEngine":
+    def open(self, requests: int) -> "EchoEngine":
         return EchoEngine(self._settings.sampling.max_tokens, self._settings.engine.max_model_len, self._switches)
 
 
@@ -81,6 +81,7 @@ class EchoEngine:
         self._due: list[tuple[float, int, Request]] = []
         self.window = switches.window
         self.facts: Mapping[str, object] = {"device": "none", **EchoBackend.facts}
+        self.start_seconds: Mapping[str, float] = {}
 
     def __enter__(self) -> Self:
         return self

@@ -40,6 +40,11 @@ _REASONS: Sequence[tuple[str, str, str]] = (
         "Lower KV_CACHE_MEMORY_BYTES, or give the job more memory.",
     ),
     (
+        r"please try cudagraph_mode=PIECEWISE",
+        "this model's attention cannot be part of a CUDA graph",
+        "Set COMPILE_MODEL=true, which makes graphs of what lies between, or ENFORCE_EAGER=true.",
+    ),
+    (
         r"(CUDA|HIP|GPU).*out of memory|OutOfMemoryError",
         "the GPU's memory ran out",
         f"Lower GPU_MEMORY_UTILIZATION, KV_CACHE_MEMORY_BYTES or MAX_MODEL_LEN, {_SMALLER}.",

@@ -6,13 +6,14 @@ answered, so no batch is waited for.
 
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from job.engine import determinism
+from job.engine import determinism, startup
 from job.engine.adapter import Adapter
 from job.engine.postmortem import Watch, plain
 from job.engine.tokenizer import UNTRUSTED, ModelTokenizer, load_tokenizer
@@ -75,32 +76,42 @@ class VllmBackend:
     def tokenizer(self) -> ModelTokenizer:
         return load_tokenizer(self._settings.model.model_id, self._model.small_files(), self._settings.model.trust_remote_code)
 
-    def open(self) -> "VllmEngine":
+    def open(self, requests: int) -> "VllmEngine":
         if self._adapter:
             self._adapter.fetch()  # small, so before the model
         folder = self._model.all_files()
         if self._adapter:
             self._adapter.check_shapes(folder)
 
+        startup.read_ahead(folder)
+        start = startup.Stopwatch()
         determinism.set_mode(batch_invariant=self._bitwise and not _is_cpu_build())
-        from vllm.v1.engine.llm_engine import LLMEngine  # 6 s
+        with start.phase("import"):
+            from vllm import envs
+            from vllm.v1.engine.llm_engine import LLMEngine  # 6 s
 
-        config = self._engine_config(folder)
+        with start.phase("config"):
+            config = self._engine_config(folder, requests)
         watch = Watch()
-        try:
-            engine = LLMEngine.from_vllm_config(config, disable_log_stats=True)
-        except Exception as error:
-            raise EngineError(f"vLLM did not start: {watch.explain(error, {})}") from error
+        if _is_cpu_build():
+            startup.fork_the_core()
+        with startup.alone_in_cache(self._settings.engine, Path(envs.VLLM_CACHE_ROOT)):
+            began = time.monotonic()
+            try:
+                engine = LLMEngine.from_vllm_config(config, disable_log_stats=True)
+            except Exception as error:
+                raise EngineError(f"vLLM did not start: {watch.explain(error, {})}") from error
         facts = {**self.facts, "reproducibility": self._settings.engine.reproducibility}
         opened = VllmEngine(engine, self._sampling(), facts, watch)
         with opened.closed_on_error():
+            opened.start_seconds = start.with_workers(began, opened.workers_seconds())
             if self._bitwise:
                 opened.check_bitwise()
             if self._adapter:
                 opened.load(self._adapter)
         return opened
 
-    def _engine_config(self, folder: Path) -> "VllmConfig":
+    def _engine_config(self, folder: Path, requests: int) -> "VllmConfig":
         """vLLM's own check of all settings against the model's config, before any weight is read."""
         from vllm.engine.arg_utils import EngineArgs
         from vllm.platforms import current_platform
@@ -109,7 +120,10 @@ class VllmBackend:
         if self._bitwise and not current_platform.is_cpu():
             determinism.check_sampler()
         try:
-            arguments = EngineArgs(**self._engine_args(folder, on_cpu=current_platform.is_cpu()))
+            chosen = startup.worker(current_platform.device_name)
+            if not current_platform.is_cpu():
+                chosen |= startup.compilation(self._settings.engine, requests)
+            arguments = EngineArgs(**self._engine_args(folder, chosen, on_cpu=current_platform.is_cpu()))
             config = arguments.create_engine_config(UsageContext.LLM_CLASS)  # for offline use: else at most 128 rows at once
         except Exception as error:
             raise SettingsError([_named(error, self._settings)]) from error
@@ -117,13 +131,13 @@ class VllmBackend:
             self._adapter.check_dtype(_dtype(config), on_cpu=current_platform.is_cpu())
         return config
 
-    def _engine_args(self, folder: Path, *, on_cpu: bool) -> dict[str, Any]:
+    def _engine_args(self, folder: Path, start: Mapping[str, Any], *, on_cpu: bool) -> dict[str, Any]:
         engine = self._settings.engine
-        changeable = {"load_format": _load_format(folder), "use_tqdm_on_load": False, "disable_log_stats": True}
+        changeable = {"load_format": _load_format(folder), "use_tqdm_on_load": False, "disable_log_stats": True, **start}
         adapter_args = self._adapter.engine_args() if self._adapter else {}
-        worker = dict(determinism.ENGINE_ARGS) if self._bitwise and not on_cpu else {}
+        bitwise = dict(determinism.ENGINE_ARGS) if self._bitwise and not on_cpu else {}
         return {
-            **(changeable | _platform_args(on_cpu) | adapter_args | engine.engine_args | worker),
+            **(changeable | _platform_args(on_cpu) | adapter_args | engine.engine_args | bitwise),
             "model": str(folder),
             "trust_remote_code": self._settings.model.trust_remote_code,
             "max_model_len": engine.max_model_len,
@@ -169,6 +183,7 @@ class VllmEngine:
         self._closed = threading.Event()
         threading.Thread(target=self._wake_when_dead, name="engine-watch", daemon=True).start()
         self.window = _WINDOW_FACTOR * engine.vllm_config.scheduler_config.max_num_seqs
+        self.start_seconds: Mapping[str, float] = {}
         self.facts = {**facts, **_effective(engine.vllm_config)}
 
     def __enter__(self) -> Self:
@@ -190,6 +205,13 @@ class VllmEngine:
     def load(self, adapter: Adapter) -> None:
         """Put an adapter over the model, for all requests from here on. Raises: a JobError where it does not fit."""
         self._lora = adapter.load_into(self._engine)
+
+    def workers_seconds(self) -> Sequence[Mapping[str, float]]:
+        """Where each worker's part of the start went; nothing, where ENGINE_ARGS has other workers."""
+        if not self._engine.vllm_config.parallel_config.worker_cls.startswith(startup.WORKERS):
+            return ()
+        seconds: Sequence[Mapping[str, float]] = self._engine.collective_rpc("start_seconds")
+        return seconds
 
     def check_bitwise(self) -> None:
         """Raises: EngineError where a worker on a GPU samples in a way that depends on the batch."""

@@ -37,13 +37,14 @@ class Stops(Protocol):
 
 @dataclass(slots=True)
 class _Running:
-    """A model at work. ready: whether its engine has its memory, and has begun to generate."""
+    """A model at work. measures: whether its engine takes the memory that it finds free; ready: whether it has it by now."""
 
     model: Model
     slot: Slot
     child: Child
     started: float
     said: float
+    measures: bool
     ready: bool = False
     rows_safe: int | None = None
     last: Event = field(default_factory=dict)
@@ -149,7 +150,7 @@ class Loop:
             self._effects.say(download.model.name, "was not downloaded ahead")
 
     def _start_what_can_be(self) -> None:
-        while self._waiting and (slot := next(filter(self._is_quiet, self._free), None)):
+        while self._waiting and (slot := next((slot for slot in self._free if self._is_quiet(slot, self._waiting[0])), None)):
             model = self._waiting[0]
             if self._download and self._download.model == model:
                 return
@@ -161,9 +162,14 @@ class Loop:
             self._waiting.popleft()
             self._start(model, slot)
 
-    def _is_quiet(self, slot: Slot) -> bool:
-        """Whether none of those on the same GPUs is still taking its memory."""
-        return all(running.ready for running in self._running if running.slot.gpus == slot.gpus)
+    def _is_quiet(self, slot: Slot, model: Model) -> bool:
+        """Whether a start neither disturbs one beside it that is taking its memory, nor is disturbed by it."""
+        starting = [running for running in self._running if running.slot.gpus == slot.gpus and not running.ready]
+        return not starting or not (self._measures(slot, model) or any(running.measures for running in starting))
+
+    def _measures(self, slot: Slot, model: Model) -> bool:
+        """Whether vLLM is to find out by itself how much memory is free, as the size of the weights is not known."""
+        return self._needs_weights(slot) and self._weights.get(model, 0) is None
 
     def _needs_weights(self, slot: Slot) -> bool:
         """Whether the size of a model's weights decides on the size of its KV cache."""
@@ -183,15 +189,19 @@ class Loop:
         now = self._effects.clock()
         where = f" on GPU {','.join(gpu.index for gpu in slot.gpus)}" if slot.gpus else ""
         self._effects.say(model.name, f"starts{where}; its log is {shown(log)}")
-        self._running.append(_Running(model, slot, self._effects.start(command, log), started=now, said=now))
+        child, measures = self._effects.start(command, log), self._measures(slot, model)
+        self._running.append(_Running(model, slot, child, started=now, said=now, measures=measures))
 
     def _download_ahead(self) -> None:
         """Where all that run have what they need, the line is free for the next ones, as many as may start together."""
-        if self._download or not self._running or not all(running.ready for running in self._running):
+        if self._download or not self._running or not all(map(self._has_its_files, self._running)):
             return
         ahead = list(self._waiting)[: self._slots]
         if model := next((model for model in ahead if model not in self._weights and self._is_on_hub(model)), None):
             self._start_download(model)
+
+    def _has_its_files(self, running: _Running) -> bool:
+        return running.ready or running.model in self._weights
 
     def _start_download(self, model: Model) -> None:
         command = self._runner.fetch({**self._settings.environ, **model.variables()})

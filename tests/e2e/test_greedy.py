@@ -54,6 +54,11 @@ def test_manifest_says_what_ran(greedy_folder: Path) -> None:
     assert manifest["engine"]["dtype"] == "float32"
     assert manifest["engine"]["stop_token_ids"] == [2]
     assert manifest["counts"]["rows"] == len(QUESTIONS)
+    seconds = manifest["seconds"]
+    parts = {name: seconds[name] for name in seconds if name.startswith("engine_start.")}
+    assert {f"engine_start.{part}" for part in ("import", "config", "spawn", "weights", "compile", "capture")} <= parts.keys()
+    assert parts["engine_start.weights"] > 0
+    assert sum(parts.values()) == pytest.approx(seconds["engine_start"], rel=0.1)
 
 
 def test_every_line_is_json_and_nothing_else_is_said(greedy_run: Outcome) -> None:

@@ -24,6 +24,7 @@ class LedgerEngine:
         self._file = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self.window = engine.window
         self.facts = engine.facts
+        self.start_seconds = engine.start_seconds
 
     def __enter__(self) -> Self:
         self._engine.__enter__()
@@ -61,8 +62,8 @@ class LedgerBackend:
     def tokenizer(self) -> Tokenizer:
         return self._backend.tokenizer()
 
-    def open(self) -> LedgerEngine:
-        return LedgerEngine(self._backend.open(), self._ledger)
+    def open(self, requests: int) -> LedgerEngine:
+        return LedgerEngine(self._backend.open(requests), self._ledger)
 
 
 def with_ledger(ledger: Path) -> ChooseBackend:

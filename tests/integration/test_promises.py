@@ -111,6 +111,7 @@ class FallingEngine:
         self._signal = signal
         self._answered = 0
         self.facts = engine.facts
+        self.start_seconds = engine.start_seconds
 
     def __enter__(self) -> Self:
         return self
@@ -147,8 +148,8 @@ class FallingBackend:
     def tokenizer(self) -> Tokenizer:
         return self._backend.tokenizer()
 
-    def open(self) -> FallingEngine:
-        return FallingEngine(self._backend.open(), *self._given)
+    def open(self, requests: int) -> FallingEngine:
+        return FallingEngine(self._backend.open(requests), *self._given)
 
 
 def falling(output: Path, stop: StopSignal, signal: str | None) -> ChooseBackend:

@@ -16,7 +16,7 @@ HELLO = EchoTokenizer().encode(["Hello, world"])[0]
 
 
 def _engine(**variables: object) -> EchoEngine:
-    return EchoBackend(settings(ENGINE="echo", **variables)).open()
+    return EchoBackend(settings(ENGINE="echo", **variables)).open(1)
 
 
 def _all(engine: EchoEngine, *requests: Request) -> list[Completion]:
@@ -101,7 +101,7 @@ def test_echo_is_chosen_by_its_name() -> None:
     assert isinstance(backend, EchoBackend)
     assert backend.facts["name"] == "echo"
     backend.check()
-    assert backend.open().facts["device"] == "none"
+    assert backend.open(1).facts["device"] == "none"
 
 
 @effort(max_examples=25, deadline=None)

@@ -35,6 +35,7 @@ class FakeEngine:
     def __init__(self, window: int, choose: Callable[[list[Request]], list[Request]]) -> None:
         self.window = window
         self.facts: dict[str, object] = {}
+        self.start_seconds: dict[str, float] = {}
         self._choose = choose
         self.flying: list[Request] = []
         self.fed: list[Request] = []

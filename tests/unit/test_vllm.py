@@ -21,7 +21,7 @@ def _engine_args(folder: Path, *files: str, on_cpu: bool = True, **variables: ob
     for name in files:
         (folder / name).touch()
     local = LocalFiles("model", Source(str(folder), "sha256:0", local=True), any_format=False)
-    return VllmBackend(settings(**variables), local)._engine_args(folder, on_cpu=on_cpu)
+    return VllmBackend(settings(**variables), local)._engine_args(folder, {}, on_cpu=on_cpu)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,118 @@
+"""How vLLM gets to its first token: what it is told, and how long each part takes.
+
+What a start costs on a GPU, and what was tried, is in benchmarks/RESULTS.md, section start-up.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from job.settings import EngineSettings
+
+# Graphs of whole steps from vLLM's own kernels: as fast as what torch.compile makes, and ready in seconds.
+GRAPHS: Mapping[str, Any] = {"mode": 0, "cudagraph_mode": "FULL"}
+_MOST_CAPTURED = 512  # requests, as vLLM has it: beyond them the launch of kernels no longer counts
+_CHOSEN_ELSEWHERE = ("optimization_level", "enforce_eager")
+_METHOD = "VLLM_WORKER_MULTIPROC_METHOD"
+WORKERS = "job.engine.timed_workers"
+_WORKER_NAMES = {"cpu": "TimedCpuWorker", "cuda": "TimedGpuWorker", "rocm": "TimedGpuWorker"}
+
+
+class Stopwatch:
+    """Seconds by phase of one start, on this side of it."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self._seconds[name] = time.monotonic() - started
+
+    def with_workers(self, began: float, workers: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
+        """All phases, once the engine is ready. began: when it was started; workers: what each says, the slowest counts."""
+        seconds = {**self._seconds, "engine": time.monotonic() - began}
+        if workers:
+            slowest = {name: max(worker[name] for worker in workers) for name in workers[0]}
+            parts = {"spawn": max(slowest.pop("imported") - began, 0.0), **slowest}
+            seconds |= {**parts, "engine": seconds["engine"] - sum(parts.values())}
+        return {name: round(value, 3) for name, value in seconds.items()}
+
+
+def compilation(settings: EngineSettings, requests: int) -> dict[str, Any]:
+    """vLLM's arguments for graphs and compilation, on a GPU; what ENGINE_ARGS says of them comes first.
+
+    requests: how many answers are to be generated. Graphs for more at once than there are would be captured in vain.
+    """
+    given = settings.engine_args.get("compilation_config", {})
+    if settings.enforce_eager or any(name in settings.engine_args for name in _CHOSEN_ELSEWHERE) or not isinstance(given, dict):
+        return {}
+    chosen = {} if settings.compile_model or "mode" in given else dict(GRAPHS)
+    if "cudagraph_capture_sizes" not in given and requests < _MOST_CAPTURED:
+        chosen["max_cudagraph_capture_size"] = _captured(requests)
+    return {"compilation_config": chosen | given}
+
+
+def _captured(requests: int) -> int:
+    """The smallest batch size that vLLM captures and that holds them all: in steps of 8, and of 16 from 256 on."""
+    step = 8 if requests < 256 else 16
+    return -(-max(requests, 1) // step) * step
+
+
+def worker(device: str) -> dict[str, Any]:
+    """The argument that has vLLM time its workers, where there are such ones for the device."""
+    name = _WORKER_NAMES.get(device)
+    return {"worker_cls": f"{WORKERS}.{name}"} if name else {}
+
+
+def read_ahead(folder: Path) -> None:
+    """Have the weights read into free memory while vLLM is being imported; where they would fill it, they are left alone."""
+    weights = [file for file in folder.glob("*.safetensors") if file.is_file()]
+    if sum(file.stat().st_size for file in weights) < _free_memory() / 2:
+        threading.Thread(target=_read, args=(weights,), name="read-ahead", daemon=True).start()
+
+
+def _free_memory() -> int:
+    """Bytes that may be used without pushing anything out; 0 where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 0)
+
+
+def _read(files: Sequence[Path]) -> None:
+    for file in files:
+        with suppress(OSError), file.open("rb") as opened:  # a hint: whoever loads the file says what is wrong with it
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+
+
+def alone_in_cache(settings: EngineSettings, folder: Path) -> AbstractContextManager[object]:
+    """One start at a time where models are compiled: torch.compile's cache is not made for several writers.
+
+    What Triton keeps is, and graphs are not kept at all. folder: the cache of vLLM.
+    """
+    if not settings.compile_model:
+        return nullcontext()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / "compile.lock")
+    except OSError:  # a cache that cannot be written needs no lock
+        return nullcontext()
+
+
+def fork_the_core() -> None:
+    """Have the next process of vLLM on a CPU be a fork of this one, which has imported vLLM already.
+
+    vLLM 0.32 starts two anew there, one from the other. Only the second, which computes, must begin with an environment of its
+    own, for OpenMP.
+    """
+    os.environ[_METHOD] = "fork"
+    os.register_at_fork(after_in_child=lambda: os.environ.update({_METHOD: "spawn"}))
