@@ -51,12 +51,20 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One answer to be generated: sample number `sample` of the row at `position`, drawn with `seed`."""
+    """One answer to be generated: sample number `sample` of the row at `position`, drawn with `seed`.
+
+    max_tokens: the longest it may be, where that is less than what the engine was opened with; None: as long as that.
+    """
 
     position: int
     sample: int
     token_ids: Sequence[int]
     seed: int
+    max_tokens: int | None = None
+
+    def limit(self, max_tokens: int) -> int:
+        """The longest that it may be, in tokens, in an engine that was opened with max_tokens."""
+        return max_tokens if self.max_tokens is None else min(max_tokens, self.max_tokens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """An engine without a model: it repeats the prompt. For tests, dry runs, and trying out everything around an engine.
 
 ENGINE_ARGS understands:
-    delay_seconds   mean time of a request (0); each takes between half and one and a half of it, by a hash of its seed
+    delay_seconds   mean time of a request (0); each takes between half and one and a half of it, by a hash of its seed, and one
+                    that asks for fewer tokens than MAX_TOKENS that share of it
     fail_every      every n-th row, by position, ends with an error (0: none)
     window          requests in flight (256)
 """
@@ -90,7 +91,8 @@ class EchoEngine:
         self._due.clear()
 
     def feed(self, request: Request) -> None:
-        due = time.monotonic() + self._switches.delay_seconds * (0.5 + request.seed / 2**63)
+        share = request.limit(self._max_tokens) / self._max_tokens
+        due = time.monotonic() + self._switches.delay_seconds * share * (0.5 + request.seed / 2**63)
         heapq.heappush(self._due, (due, request.seed, request))
 
     def harvest(self) -> Sequence[Completion]:
@@ -105,6 +107,6 @@ class EchoEngine:
         if every and request.position % every == every - 1:
             return Completion(request.position, request.sample, None, "error", 0, f"fail_every={every} says so")
         answer = _token_ids(f"[{request.seed}] {_text(request.token_ids)}")
-        room = min(self._max_tokens, self._max_model_len - len(request.token_ids))
+        room = min(request.limit(self._max_tokens), self._max_model_len - len(request.token_ids))
         reason: FinishReason = "length" if len(answer) > room else "stop"
         return Completion(request.position, request.sample, _text(answer[:room]), reason, min(len(answer), room))

@@ -236,11 +236,12 @@ class VllmEngine:
     def feed(self, request: Request) -> None:
         from vllm.v1.engine.exceptions import EngineDeadError
 
+        own = {"seed": request.seed, "max_tokens": request.limit(self._sampling["max_tokens"])}
         try:
             self._engine.add_request(
                 f"{request.position}/{request.sample}",
                 self._tokens_input(list(request.token_ids)),
-                self._params(**self._sampling, seed=request.seed),
+                self._params(**{**self._sampling, **own}),
                 lora_request=self._lora,
             )
         except EngineDeadError as error:

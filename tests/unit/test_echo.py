@@ -39,6 +39,19 @@ def test_the_answer_is_cut_at_max_tokens() -> None:
     assert done == Completion(0, 0, "[42] Hello, ", "length", 3)
 
 
+@pytest.mark.parametrize(("asked", "done"), [(2, Completion(0, 0, "[42] Hel", "length", 2)), (9, None), (None, None)])
+def test_a_request_may_ask_for_a_shorter_answer_and_for_no_longer_one(asked: int | None, done: Completion | None) -> None:
+    full = Completion(0, 0, "[42] Hello, ", "length", 3)
+    assert _all(_engine(MAX_TOKENS=3), Request(0, 0, HELLO, 42, asked)) == [done or full]
+
+
+def test_a_shorter_answer_takes_that_share_of_the_time() -> None:
+    engine = _engine(MAX_TOKENS=100, ENGINE_ARGS='{"delay_seconds": 10}')
+    started = time.monotonic()
+    _all(engine, Request(0, 0, HELLO, 2**62, max_tokens=1))
+    assert 0.09 <= time.monotonic() - started < 5
+
+
 def test_the_answer_is_cut_where_the_model_is_full() -> None:
     (done,) = _all(_engine(MAX_MODEL_LEN=len(HELLO) + 2), Request(0, 0, HELLO, 42))
     assert done == Completion(0, 0, "[42] Hel", "length", 2)

@@ -93,14 +93,19 @@ class FakeOutput:
     outputs: list[FakeAnswer] = field(default_factory=list)
 
 
-def _done(finish_reason: str | None) -> Completion:
-    output: Any = FakeOutput("12/3", [FakeAnswer(" text\n", [5, 6, 7], finish_reason)])
+def _done(finish_reason: str | None, request_id: str = "12/3") -> Completion:
+    output: Any = FakeOutput(request_id, [FakeAnswer(" text\n", [5, 6, 7], finish_reason)])
     return _completion(output)
 
 
 @pytest.mark.parametrize("reason", ["stop", "length"])
 def test_an_answer_keeps_its_text_as_generated(reason: str) -> None:
     assert _done(reason) == Completion(12, 3, " text\n", reason, 3)  # type: ignore[arg-type]
+
+
+def test_an_answer_to_no_row_keeps_its_position() -> None:
+    done = _done("stop", "-1/15")
+    assert (done.position, done.sample) == (-1, 15)
 
 
 @pytest.mark.parametrize("reason", ["abort", "error", None])
