@@ -112,6 +112,10 @@ bench-publish: .venv/.cpu .venv/.dev ## publish 100k, 1M and 10M rows to the Hub
 bench-reproducibility: setup .venv/.dev ## which answers depend on what else is answered, at both levels of REPRODUCIBILITY
 	@$(BIN)/python -m benchmarks.reproducibility
 
+.PHONY: bench-gpu
+bench-gpu: ## on a GPU, with a PYTHON that has vLLM for it: start-up, throughput, three models at once, bitwise, signals
+	@$(PYTHON) -m benchmarks.gpu $(PARTS)
+
 .PHONY: bench-shards
 bench-shards: .venv/.cpu .venv/.dev ## publish 10M rows of 10 and of 100 shards that share no folder
 	@$(BIN)/python -m benchmarks.shards
