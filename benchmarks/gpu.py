@@ -1,8 +1,9 @@
 """The job on a GPU, against what people write without it: start-up, throughput, three models on one GPU, bitwise, signals.
 
 The model has Llama 3.1 8B's shape and weights that vLLM makes up, so nothing is downloaded. The rows are instructions written
-by people: 334 of them with answers of 64 tokens, where 3 % run on until there is no more room, and 10,000 with answers of 256. The
-other side is benchmarks.plain_script, with vLLM's own defaults. Each side has folders of its own for caches, empty at first.
+by people: 334 of them with answers of 64 tokens, where 3 % run on until there is no more room, and 10,000 with answers of 256.
+The other side is benchmarks.plain_script, with vLLM's own defaults. Each side has folders of its own for caches, empty at
+first.
 
 Run it from the root of the project on a GPU host that has vLLM and the embedded model: `python -m benchmarks.gpu`, or some of
 its parts, such as `python -m benchmarks.gpu models --repeat 3`. What it prints is for benchmarks/RESULTS.md. Reproducibility is

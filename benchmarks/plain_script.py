@@ -67,7 +67,8 @@ def main() -> None:
     parser.add_argument("--engine", type=json.loads, default={}, help="more arguments for LLM, as a JSON object")
     chosen = parser.parse_args()
     clock = Clock()
-    from datasets import Dataset
+    import pyarrow as pa
+    import pyarrow.parquet as pq
     from vllm import LLM
 
     report: dict[str, Any] = {"import": clock.lap(), "models": []}
@@ -80,7 +81,7 @@ def main() -> None:
             clock.lap()
         for answered in passes(llm, chosen.rows, chosen.chunk):
             texts = answered.pop("texts")
-            Dataset.from_dict({"answers": texts}).to_parquet(chosen.output / f"{model.name}.parquet")
+            pq.write_table(pa.table({"answers": texts}), chosen.output / f"{model.name}.parquet")
             done.append(answered)
         clock.lap()
         del llm

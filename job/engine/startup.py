@@ -20,8 +20,12 @@ GRAPHS: Mapping[str, Any] = {"mode": 0, "cudagraph_mode": "FULL"}
 _MOST_CAPTURED = 512  # requests, as vLLM has it: beyond them the launch of kernels no longer counts
 _CHOSEN_ELSEWHERE = ("optimization_level", "enforce_eager")
 _METHOD = "VLLM_WORKER_MULTIPROC_METHOD"
-WORKERS = "job.engine.timed_workers"
-_WORKER_NAMES = {"cpu": "TimedCpuWorker", "cuda": "TimedGpuWorker", "rocm": "TimedGpuWorker"}
+WORKERS = "job.engine.timed_"
+_WORKER_NAMES = {
+    "cpu": f"{WORKERS}cpu_worker.TimedCpuWorker",
+    "cuda": f"{WORKERS}gpu_worker.TimedGpuWorker",
+    "rocm": f"{WORKERS}gpu_worker.TimedGpuWorker",
+}
 
 
 class Stopwatch:
@@ -69,7 +73,7 @@ def _captured(requests: int) -> int:
 def worker(device: str) -> dict[str, Any]:
     """The argument that has vLLM time its workers, where there are such ones for the device."""
     name = _WORKER_NAMES.get(device)
-    return {"worker_cls": f"{WORKERS}.{name}"} if name else {}
+    return {"worker_cls": name} if name else {}
 
 
 def read_ahead(folder: Path) -> None:

@@ -48,8 +48,8 @@ def test_many_requests_have_the_graphs_that_vllm_wants() -> None:
 
 
 def test_workers_are_timed_where_there_are_such_ones() -> None:
-    assert startup.worker("cuda") == {"worker_cls": "job.engine.timed_workers.TimedGpuWorker"}
-    assert startup.worker("cpu") == {"worker_cls": "job.engine.timed_workers.TimedCpuWorker"}
+    assert startup.worker("cuda") == {"worker_cls": "job.engine.timed_gpu_worker.TimedGpuWorker"}
+    assert startup.worker("cpu") == {"worker_cls": "job.engine.timed_cpu_worker.TimedCpuWorker"}
     assert startup.worker("tpu") == {}
 
 

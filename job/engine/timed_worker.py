@@ -1,6 +1,6 @@
-"""vLLM's workers, with the seconds that each part of their start takes. Imported by vLLM in its own processes only."""
+"""What has vLLM's workers say how many seconds each part of their start takes. Imported in vLLM's processes only."""
 
-# What a mixin is mixed with, and vLLM's workers, have no types.
+# What this is mixed with has no types.
 # mypy: disable-error-code="misc"
 
 import time
@@ -8,13 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from vllm.v1.worker.cpu_worker import CPUWorker
-from vllm.v1.worker.gpu_worker import Worker
-
 _IMPORTED = time.monotonic()
 
 
-class _Timed:
+class Timed:
     """The steps of vLLM 0.32's start, in their order."""
 
     vllm_config: Any
@@ -69,11 +66,3 @@ class _Timed:
                 return capture()
 
         return timed
-
-
-class TimedGpuWorker(_Timed, Worker):
-    """For NVIDIA and AMD."""
-
-
-class TimedCpuWorker(_Timed, CPUWorker):
-    """For the CPU build."""
