@@ -19,7 +19,7 @@ ENGINE = {"name": "vllm", "version": "1.2.3", "torch": "2.0", "device": "H100", 
 
 @dataclass(slots=True)
 class Flight:
-    """A request at work: the step it began with, and what it met.
+    """A request at work: how many were fed before it, the step that read its prompt, and what it met.
 
     most: requests in a step of it, itself included; read_beside: its prompt was read in a step with answers; beside_prompts:
     another's prompt was read in a later step of it.
@@ -28,6 +28,7 @@ class Flight:
     request: Request
     number: int
     left: int
+    began: int = 0
     most: int = 0
     read_beside: bool = False
     beside_prompts: bool = False
@@ -49,6 +50,7 @@ class FakeEngine:
         self.fed: list[Request] = []
         self.flown: list[Flight] = []
         self.most = 0
+        self._steps = 0
 
     def __enter__(self) -> Self:
         return self
@@ -64,9 +66,11 @@ class FakeEngine:
 
     def harvest(self) -> Sequence[Completion]:
         assert self._flying, "harvest is only for requests in flight"
+        self._steps += 1
         beginning = [flight for flight in self._flying if flight.begins]
         for flight in self._flying:
             if flight.begins:
+                flight.began = self._steps
                 flight.read_beside = len(beginning) < len(self._flying)
             else:
                 flight.beside_prompts |= bool(beginning)
@@ -136,6 +140,14 @@ def test_each_prompt_is_answered_alone_before_any_has_company() -> None:
     assert [flight.request.token_ids for flight in engine.flown[:8]] == PROMPTS
     assert min(flight.most for flight in engine.flown[8:]) > 64
     assert len(engine.flown) == 8 + 128
+
+
+def test_prompts_come_in_at_every_step_of_the_answers_that_were_there_first() -> None:
+    engine = FakeEngine(same)
+    sing(engine, PROMPTS)
+    beginning = [flight.began for flight in engine.flown if flight.read_beside]
+    assert len(set(beginning)) == 15, "all but the first of 16 steps"
+    assert max(beginning) - min(beginning) == 14
 
 
 def test_company_has_seeds_of_its_own_and_each_prompts_first_seed_twice() -> None:
