@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from job import metadata
+from job import canary, metadata
 from job.layout import DEFAULT_CONFIG, config_of
 
 _SECTION = """\
@@ -30,6 +30,10 @@ split `{{ split }}` |
 | prompt | {{ prompt.template }} |
 | engine | {{ engine.name }} {{ engine.version }}, dtype {{ dtype }}, max_model_len {{ max_model_len }}{{ hardware }} |
 | reproducibility | {{ reproducibility }}: {{ promise }} |
+{%- if canary and canary.judged %}
+| canary | {{ canary.differing }} of {{ canary.judged }} fixed prompts got another answer in company than alone, within \
+{{ canary.tokens }} tokens: {{ found }} |
+{%- endif %}
 {%- for name, value in sampling_shown %}
 | {{ name }} | {{ value }} |
 {%- endfor %}
@@ -74,6 +78,8 @@ _PROMISES = {
     "bitwise": "the same answers byte for byte, however the rows are batched, ordered, interrupted or divided into shards; on "
     "the same hardware, with the same versions",
 }
+_NOTHING_FOUND = "no sign that answers to rows depend on each other's company, and no proof that they do not"
+_FOUND = "so do some answers to rows, and long ones more often: a repeated run differs in those"
 _FACTS = ("reproducibility", "prompt", "engine", "dtype", "max_model_len", "trust_remote_code", "instruction_column")
 
 
@@ -102,13 +108,15 @@ def render(
 def _section(manifest: Mapping[str, Any], load_from: str, manifest_path: str) -> str:
     facts = manifest["identity"]["facts"]
     config = config_of(facts["dataset_config"])
-    adapter = manifest["adapter"]
+    adapter, record = manifest["adapter"], canary.record_of(manifest["engine"])
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)  # noqa: S701 (Markdown)
     return environment.from_string(_SECTION).render(
         {name: facts[name] for name in _FACTS},
         name=f"{manifest['model']['name']} with {adapter['name']}" if adapter else manifest["model"]["name"],
         promise=_PROMISES[facts["reproducibility"]],
         hardware=f", on {manifest['engine']['device']}" if "device" in manifest["engine"] else "",
+        canary=record,
+        found=_FOUND if record and record.differing else _NOTHING_FOUND,
         config=None if config == DEFAULT_CONFIG else config,
         split=facts["dataset_split"],
         identity=manifest["identity"]["digest"],

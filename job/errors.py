@@ -6,7 +6,7 @@
     +-- FailedRowsError     65  more rows failed than MAX_FAILED_ROWS allows
     +-- HubUnavailableError 69  the Hub did not answer; try again later
     +-- AccessError         77  the Hub refused: token, gated repo or missing right
-    +-- EngineError         70  the engine did not start, or died
+    +-- EngineError         70  the engine did not start, died, or does not keep what was promised
     +-- OutputError         73  the output folder cannot be written, or holds a damaged file
     +-- StoppedError        75  stopped by a signal, to be resumed
     +-- RunLockedError      75  another process works on the same run

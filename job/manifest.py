@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from importlib.metadata import version
 from typing import Any
 
-from job import __version__
+from job import __version__, canary
 from job.disk import json_text
 from job.errors import Problem, SettingsError
 from job.files import parsed_json
@@ -55,7 +55,8 @@ def build(
 def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The manifest of a whole run, from those of its shards in their order: what can be counted is added up.
 
-    The engine and the versions are those of the first shard that needed an engine.
+    The engine and the versions are those of the first shard that needed an engine, and the canary's record that of the shard
+    where most answers changed.
 
     Raises: SettingsError where bytes are promised and shards were answered on different hardware.
     """
@@ -67,20 +68,26 @@ def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "generated_rows": sum(part["generated_rows"] for part in parts),
         "files": [file for part in parts for file in part["files"]],
         "seconds": {phase: round(sum(part["seconds"].get(phase, 0) for part in parts), 3) for phase in phases},
+        "engine": {**first["engine"], **canary.worst([part["engine"] for part in parts])},
         "shards": len(parts),
     }
 
 
 def _check_same_hardware(parts: Sequence[Mapping[str, Any]]) -> None:
-    found = {
-        ", ".join(str(part["engine"].get(name)) for name in ("device", "torch", "dtype")) for part in parts if part["engine"]
-    }
-    if len(found) > 1 and parts[0]["identity"]["facts"]["reproducibility"] == "bitwise":
+    engines = [part["engine"] for part in parts]
+    found = {", ".join(str(engine.get(name)) for name in ("device", "torch", "dtype")) for engine in engines if engine}
+    kinds = "; ".join(sorted(found)) if len(found) > 1 else _other_answers(engines)
+    if kinds and parts[0]["identity"]["facts"]["reproducibility"] == "bitwise":
         message = (
-            f"the shards were answered on different hardware, which answers otherwise: {'; '.join(sorted(found))}. Remove the "
-            f"shards of one kind and answer them on the other, or take REPRODUCIBILITY=seeded"
+            f"the shards were answered on different hardware, which answers otherwise: {kinds}. Remove the shards of one kind "
+            f"and answer them on the other, or take REPRODUCIBILITY=seeded"
         )
         raise SettingsError([Problem("REPRODUCIBILITY", "bitwise", message)])
+
+
+def _other_answers(engines: Sequence[Mapping[str, Any]]) -> str:
+    shards = canary.conflict(engines)
+    return "shards {} and {} gave different answers to the canary's prompts".format(*shards) if shards else ""
 
 
 def _added(counts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

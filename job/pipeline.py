@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 import structlog
 
-from job import estimate, gathering, generation, hub, joining, manifest, prompts, publication, results
+from job import canary, estimate, gathering, generation, hub, joining, manifest, prompts, publication, results
 from job.disk import check_no_links, check_writable, disk_errors, json_text, remove_whole, write_whole
 from job.engine import choose_backend
 from job.errors import EngineError, FailedRowsError, JobError, Problem, SettingsError, StoppedError
@@ -25,7 +25,7 @@ from job.layout import CARD, MANIFEST
 from job.lengths import Lengths
 from job.plan import ChooseBackend, Plan, make_plan
 from job.progress import Progress
-from job.protocols import Hub, InterruptingStop, Stop
+from job.protocols import Engine, Hub, InterruptingStop, Stop
 from job.records import Copies, Prompt, Published, ResultRow, Row, RunSummary
 from job.run_lock import LOCK, NOTE, RunLock
 from job.settings import HubSettings, Settings
@@ -213,7 +213,10 @@ def _spool(plan: Plan, spool: Spool, done: Positions, account: _Account) -> Leng
     limit = plan.settings.engine.max_model_len
     lengths = Lengths(limit)
     with account.phase("prompts"):
-        made = prompts.prepare(_pending(plan, done), plan.template, plan.backend.tokenizer(), limit)
+        tokenizer = plan.backend.tokenizer()
+        if plan.settings.run.canary:
+            spool.canary = canary.fitted(prompts.encode(canary.TEXTS, tokenizer), limit)
+        made = prompts.prepare(_pending(plan, done), plan.template, tokenizer, limit)
         spool.write(lengths.count(made))
     _check_unanswerable(plan, spool)
     log.info("preflight_passed", rows_pending=spool.rows, rows_failed=spool.failures, prompt_tokens=lengths.histogram())
@@ -277,14 +280,42 @@ def _generate(plan: Plan, journal: Journal, spool: Spool, finished: int, effects
             engine = plan.backend.open(rows * plan.settings.sampling.num_samples)
     except Interrupted:
         return False
-    seconds = plan.settings.run.progress_seconds
-    with engine, Progress(plan.rows.rows, finished, seconds, effects.bar_on, effects.clock) as progress:
+    account.add_parts("engine_start", engine.start_seconds)
+    with engine:
+        try:
+            facts = _sung(plan, spool, engine, effects, account) if spool.canary else engine.facts
+        except Interrupted:
+            return False
         with disk_errors(plan.folder):
             if finished:
-                _check_hardware(plan, _engine_facts(plan.part_folder), engine.facts)
-            write_whole(plan.part_folder / ENGINE_FACTS, json_text(engine.facts))
-        account.add_parts("engine_start", engine.start_seconds)
-        log.info("engine_ready", seconds=account.seconds["engine_start"], seconds_by_phase=engine.start_seconds, **engine.facts)
+                _check_hardware(plan, _engine_facts(plan.part_folder), facts)
+            write_whole(plan.part_folder / ENGINE_FACTS, json_text(facts))
+        log.info("engine_ready", seconds=account.seconds["engine_start"], seconds_by_phase=engine.start_seconds, **facts)
+        return _feed(plan, journal, spool, engine, finished, effects, account)
+
+
+def _sung(plan: Plan, spool: Spool, engine: Engine, effects: Effects, account: _Account) -> Mapping[str, object]:
+    """What the engine says of itself, and what its canary found.
+
+    Raises: EngineError where bytes are promised and it found a difference; Interrupted.
+    """
+    with account.phase("canary"), effects.stop.interrupting():
+        findings = canary.sing(engine, spool.canary)
+    if findings.errors:
+        log.warning("canary_not_judged", prompts=len(findings.errors), error=findings.errors[0])
+    if plan.settings.engine.reproducibility == "bitwise":
+        findings.check(engine.facts)
+    record = findings.record
+    log.info("canary_answered", seconds=account.seconds["canary"], judged=record.judged, differing=record.differing)
+    return findings.beside(engine.facts)
+
+
+def _feed(
+    plan: Plan, journal: Journal, spool: Spool, engine: Engine, finished: int, effects: Effects, account: _Account
+) -> bool:
+    """Whether all prompts were answered, rather than the run stopped. Each row is in the journal as soon as it is finished."""
+    seconds = plan.settings.run.progress_seconds
+    with Progress(plan.rows.rows, finished, seconds, effects.bar_on, effects.clock) as progress:
         writer = journal.writer()  # after the engine: a fork must copy neither its thread nor its connection
 
         def on_row(row: ResultRow) -> None:
@@ -374,12 +405,14 @@ def _engine_facts(folder: Path) -> Mapping[str, object]:
 def _check_hardware(plan: Plan, earlier: Mapping[str, object], now: Mapping[str, object]) -> None:
     """What is promised to the byte holds on one kind of hardware. Raises: SettingsError where earlier rows are from another."""
     differing = [name for name in ("device", "torch", "dtype") if earlier and earlier.get(name) != now.get(name)]
-    if plan.settings.engine.reproducibility != "bitwise" or not differing:
+    if plan.settings.engine.reproducibility != "bitwise" or not (differing or canary.conflict([earlier, now])):
         return
     then, here = (", ".join(f"{name} {facts.get(name)}" for name in differing) for facts in (earlier, now))
+    others = "by an engine that gave other answers to the canary's prompts than this one"
+    how = f"with {then}, and here it is {here}, which answers otherwise" if differing else others
     message = (
-        f"the rows that are finished were answered with {then}, and here it is {here}, which answers otherwise. Go on there, "
-        f"begin anew in another OUTPUT_DIR, or take REPRODUCIBILITY=seeded"
+        f"the rows that are finished were answered {how}. Go on there, begin anew in another OUTPUT_DIR, or take "
+        f"REPRODUCIBILITY=seeded"
     )
     raise SettingsError([Problem("REPRODUCIBILITY", "bitwise", message)])
 

@@ -165,12 +165,17 @@ def prepare(rows: Iterable[Row], template: Template, tokenizer: Tokenizer, max_m
     stream = iter(rows)
     while batch := list(islice(stream, BATCH_ROWS)):
         texts = [_rendered(row, template, tokenizer) for row in batch]
-        encoded = iter(tokenizer.encode([text for text in texts if isinstance(text, str)]))
+        encoded = iter(encode([text for text in texts if isinstance(text, str)], tokenizer))
         for row, text in zip(batch, texts, strict=True):
             if isinstance(text, Failure):
                 yield Prompt(row.position, None, (), 0, text)
             else:
-                yield _fitted(row.position, text, with_bos(next(encoded), tokenizer.bos_token_id), max_model_len)
+                yield _fitted(row.position, text, next(encoded), max_model_len)
+
+
+def encode(texts: Sequence[str], tokenizer: Tokenizer) -> Sequence[Sequence[int]]:
+    """The token ids of texts as the engine is fed them."""
+    return [with_bos(token_ids, tokenizer.bos_token_id) for token_ids in tokenizer.encode(texts)]
 
 
 def with_bos(token_ids: Sequence[int], bos: int | None) -> Sequence[int]:

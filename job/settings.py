@@ -246,6 +246,11 @@ class RunSettings(_Audience):
         default=False,
         description="Check everything, show a prompt and an estimate, and stop before the model is loaded.",
     )
+    canary: bool = Field(
+        default=True,
+        description="Before the rows, have a few fixed prompts answered alone and then together, which takes seconds. Where an "
+        "answer changes, REPRODUCIBILITY=bitwise stops the run, and `seeded` goes on and records how many did.",
+    )
     shutdown_grace_seconds: float = Field(
         20, ge=0, description="After SIGTERM or SIGINT, how long rows that are being answered may still finish, in seconds."
     )

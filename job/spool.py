@@ -4,7 +4,7 @@ The file has no name, so it is gone with the process, however that ends.
 """
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -31,7 +31,8 @@ _SCHEMA = pa.schema(_COLUMNS)
 class Spool:
     """Prompts on disk, in the order they were written.
 
-    rows, failures: how many there are, and how many of them cannot be answered; first_failures: a few of those, to be named.
+    rows, failures: how many there are, and how many of them cannot be answered; first_failures: a few of those, to be named;
+    canary: the token ids of the fixed prompts that come before them, if any do: see job.canary.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -41,6 +42,7 @@ class Spool:
         self.rows = 0
         self.failures = 0
         self.first_failures: list[Prompt] = []
+        self.canary: Sequence[Sequence[int]] = ()
 
     def __enter__(self) -> Self:
         return self

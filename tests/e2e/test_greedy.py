@@ -61,6 +61,17 @@ def test_manifest_says_what_ran(greedy_folder: Path) -> None:
     assert sum(parts.values()) == pytest.approx(seconds["engine_start"], rel=0.1)
 
 
+def test_the_canary_found_no_answer_that_depends_on_company(greedy_folder: Path, greedy_run: Outcome) -> None:
+    manifest = json.loads((greedy_folder / "run.json").read_text())
+    record = manifest["engine"]["canary"]
+    assert (record["judged"], record["differing"], record["in_company"], record["tokens"]) == (8, 0, 16, 4)
+    assert len(record["answered"]) == 64
+    assert manifest["seconds"]["canary"] < 30
+    (sung,) = greedy_run.of("canary_answered")
+    assert (sung["judged"], sung["differing"]) == (8, 0)
+    assert "| canary | 0 of 8 fixed prompts got another answer" in (greedy_folder / "README.md").read_text()
+
+
 def test_every_line_is_json_and_nothing_else_is_said(greedy_run: Outcome) -> None:
     # run_job parses every line of standard output; the engine's own processes are among those who wrote them.
     assert {"job", "vllm.v1.engine.core", "vllm.v1.worker.cpu_worker"} <= {line["logger"] for line in greedy_run.events}

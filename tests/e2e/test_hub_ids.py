@@ -92,13 +92,28 @@ def test_the_commits_of_model_and_dataset_are_recorded(hub_run: HubRun) -> None:
     assert f"| dataset | `ana/questions` at `{data}`, split `test` |" in card
 
 
-def test_a_pinned_model_that_is_in_the_cache_needs_no_request(hub_run: HubRun) -> None:
+@pytest.fixture(scope="module")
+def pinned_run(hub_run: HubRun) -> tuple[Outcome, list[str]]:
+    """The model at its commit, with another answer to how much is promised; and the paths that were asked for."""
     before = len(hub_run.hub.requests)
-    pinned = {"MODEL_REVISION": hub_run.model.head(), "MAX_TOKENS": 4, "PUSH_TO_HUB": "false"}
+    pinned = {"MODEL_REVISION": hub_run.model.head(), "MAX_TOKENS": 4, "PUSH_TO_HUB": "false", "REPRODUCIBILITY": "seeded"}
     outcome = run_job(**{**hub_run.variables, **pinned})
     assert outcome.code == 0, outcome.last
+    return outcome, [seen.path for seen in hub_run.hub.requests[before:]]
+
+
+def test_a_pinned_model_that_is_in_the_cache_needs_no_request(pinned_run: tuple[Outcome, list[str]]) -> None:
+    outcome, asked = pinned_run
     assert outcome.of("engine_ready")
     assert outcome.last["generated_rows"] == len(QUESTIONS)
-    asked = [seen.path for seen in hub_run.hub.requests[before:]]
     assert asked
     assert not [path for path in asked if "ana/smol" in path]
+
+
+def test_where_no_bytes_are_promised_the_canary_counts(pinned_run: tuple[Outcome, list[str]]) -> None:
+    outcome, _ = pinned_run
+    engine = json.loads((Path(outcome.last["results"]) / "run.json").read_text(encoding="utf-8"))["engine"]
+    assert engine["dtype"] == "bfloat16"
+    assert engine["canary"]["judged"] == 8
+    assert 0 <= engine["canary"]["differing"] <= 8
+    assert outcome.of("canary_answered")[0]["differing"] == engine["canary"]["differing"]

@@ -1,7 +1,7 @@
 """An engine that keeps a ledger of its work; `python -m tests.integration.ledger_job` is the job with it.
 
-The job's own log does not say which rows a killed process had finished. This one writes each request that it is fed and each
-completion to the file LEDGER, at once, with the time: a SIGKILL loses none of it. All else is the job as it is.
+The job's own log does not say which rows a killed process had finished. This one writes each row's request that it is fed and
+each completion to the file LEDGER, at once, with the time: a SIGKILL loses none of it. All else is the job as it is.
 """
 
 import os
@@ -45,7 +45,8 @@ class LedgerEngine:
         return completions
 
     def _note(self, what: str, position: int, sample: int) -> None:
-        os.write(self._file, f"{what} {position} {sample} {time.monotonic()}\n".encode())
+        if position >= 0:  # else it is the canary's
+            os.write(self._file, f"{what} {position} {sample} {time.monotonic()}\n".encode())
 
 
 class LedgerBackend:

@@ -14,7 +14,11 @@ INFO = {"features": [{"name": "instruction", "dtype": "string"}], "splits": [{"n
 
 
 def _manifest(
-    tally: Tally | None = None, model: Source | None = None, adapter: Source | None = None, **variables: object
+    tally: Tally | None = None,
+    model: Source | None = None,
+    adapter: Source | None = None,
+    engine: dict[str, Any] | None = None,
+    **variables: object,
 ) -> dict[str, Any]:
     model = model or Source("org/model", "a" * 40, local=False)
     data = Source("org/data", "b" * 40, local=False)
@@ -29,7 +33,7 @@ def _manifest(
         generated_rows=3,
         files=[],
         seconds={},
-        engine={},
+        engine=engine or {},
         image=None,
     )
 
@@ -58,6 +62,26 @@ def test_the_front_matter_names_split_files_and_features() -> None:
 def test_the_card_says_what_is_promised() -> None:
     assert "| reproducibility | seeded: each row has its own seed" in _card()
     assert "| reproducibility | bitwise: the same answers byte for byte" in _card(REPRODUCIBILITY="bitwise")
+
+
+@pytest.mark.parametrize(
+    ("judged", "differing", "line"),
+    [
+        (8, 0, "0 of 8 fixed prompts got another answer in company than alone, within 16 tokens: no sign that answers to rows"),
+        (8, 3, "3 of 8 fixed prompts got another answer in company than alone, within 16 tokens: so do some answers to rows"),
+        (7, 0, "0 of 7 fixed prompts got another answer in company than alone"),
+        (0, 0, None),
+    ],
+)
+def test_the_card_says_what_the_canary_found_and_what_that_means(judged: int, differing: int, line: str | None) -> None:
+    record = {"prompts": 8, "judged": judged, "differing": differing, "in_company": 128, "tokens": 16}
+    card = _card(engine={"canary": {**record, "asked": "a", "answered": "b"}})
+    assert (f"\n| canary | {line}" in card) if line else ("| canary |" not in card)
+
+
+@pytest.mark.parametrize("found", [None, "x", {}, {"judged": "8"}, {"judged": 8, "differing": "| 0"}])
+def test_the_card_says_nothing_of_a_canary_that_is_none(found: object) -> None:
+    assert _card(engine={"canary": found}) == _card(engine={"x": 1})
 
 
 def test_the_card_says_what_was_run() -> None:

@@ -43,6 +43,7 @@ def test_a_run_that_answers_every_row_ends_with_zero(
         "planned",
         "preflight_passed",
         "engine_starting",
+        "canary_answered",
         "engine_ready",
         "progress",
         "results_written",

@@ -110,6 +110,27 @@ def test_a_manifest_that_is_not_as_it_was_built_is_none(change: dict[str, object
     assert not is_of(built | change, IDENTITY, model, None, dataset)
 
 
+def _sang(answered: str | None) -> dict[str, object]:
+    record = {"prompts": 8, "judged": 8, "differing": 0, "in_company": 128, "tokens": 16, "asked": "a", "answered": answered}
+    return {"device": "H100", "canary": record}
+
+
+@pytest.mark.parametrize(
+    ("level", "last", "refused"), [("bitwise", "c", True), ("bitwise", "b", False), ("seeded", "c", False)]
+)
+def test_shards_whose_canaries_answered_differently_are_not_joined_where_bytes_are_promised(
+    level: str, last: str, refused: bool
+) -> None:
+    built = _built(Source("org/model", "a" * 40, local=False), Source("org/data", "b" * 40, local=False))
+    engines = [{}, _sang("b"), {"device": "H100"}, _sang(None), _sang(last)]
+    parts = [{**built, "identity": {"facts": {"reproducibility": level}}, "engine": engine} for engine in engines]
+    if refused:
+        with pytest.raises(SettingsError, match=r"hardware.*: shards 1 and 4 gave different answers to the canary's prompts"):
+            joined(parts)
+    else:
+        assert joined(parts)["engine"] == engines[1]
+
+
 def test_shards_of_different_hardware_are_not_joined_where_bytes_are_promised() -> None:
     for level in ("seeded", "bitwise"):
         identity = {"digest": "d", "facts": {"reproducibility": level}}
