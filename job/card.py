@@ -30,7 +30,7 @@ split `{{ split }}` |
 | prompt | {{ prompt.template }} |
 | engine | {{ engine.name }} {{ engine.version }}, dtype {{ dtype }}, max_model_len {{ max_model_len }}{{ hardware }} |
 | reproducibility | {{ reproducibility }}: {{ promise }} |
-{%- for name, value in sampling_shown %}
+{%- for name, value in shown %}
 | {{ name }} | {{ value }} |
 {%- endfor %}
 | identity | `{{ identity }}` |
@@ -74,6 +74,8 @@ _PROMISES = {
     "bitwise": "the same answers byte for byte, however the rows are batched, ordered, interrupted or divided into shards; on "
     "the same hardware, with the same versions",
 }
+# How the model was run, where it is not as usual.
+_UNUSUAL = {"quantization": None, "kv_cache_dtype": "auto", "tensor_parallel_size": 1}
 _FACTS = ("reproducibility", "prompt", "engine", "dtype", "max_model_len", "trust_remote_code", "instruction_column")
 
 
@@ -103,6 +105,7 @@ def _section(manifest: Mapping[str, Any], load_from: str, manifest_path: str) ->
     facts = manifest["identity"]["facts"]
     config = config_of(facts["dataset_config"])
     adapter = manifest["adapter"]
+    unusual = {name: facts[name] for name, usual in _UNUSUAL.items() if facts.get(name, usual) != usual}
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)  # noqa: S701 (Markdown)
     return environment.from_string(_SECTION).render(
         {name: facts[name] for name in _FACTS},
@@ -116,7 +119,7 @@ def _section(manifest: Mapping[str, Any], load_from: str, manifest_path: str) ->
         model=manifest["model"],
         adapter=adapter,
         dataset=manifest["dataset"],
-        sampling_shown=[(name, _shown(value)) for name, value in facts["sampling"].items() if value not in (None, [])],
+        shown=[(name, _shown(value)) for name, value in {**unusual, **facts["sampling"]}.items() if value not in (None, [])],
         finish_reasons=", ".join(f"{reason} {count}" for reason, count in manifest["counts"]["finish_reasons"].items()),
         several=facts["sampling"]["num_samples"] > 1,
         load_from=load_from,

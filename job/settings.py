@@ -23,6 +23,28 @@ from job.shards import Shard
 # Read by the loop over models, so never a near-miss of a name of ours.
 OTHER_KNOWN_NAMES = ("MODEL_IDS",)
 UNSAFE_SWITCHES = ("VLLM_ALLOW_INSECURE_SERIALIZATION", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
+# vLLM 0.32's; which of them work depends on the device and on the model. A test holds them against the vLLM that is installed.
+KvCacheDtype = Literal[
+    "auto",
+    "float16",
+    "bfloat16",
+    "fp8",
+    "fp8_e4m3",
+    "fp8_e5m2",
+    "fp8_inc",
+    "fp8_ds_mla",
+    "nvfp4_ds_mla",
+    "turboquant_k8v4",
+    "turboquant_4bit_nc",
+    "turboquant_k3v4_nc",
+    "turboquant_3bit_nc",
+    "ultraquant_4bit",
+    "int4_per_token_head",
+    "int8_per_token_head",
+    "fp8_per_token_head",
+    "nvfp4",
+    "nvfp4_4over6",
+]
 _PATHS = frozenset({"MODEL_ID", "LORA_ID", "DATASET_ID", "PROMPT_TEMPLATE", "OUTPUT_DIR"})
 
 
@@ -134,6 +156,11 @@ class EngineSettings(_Audience):
         description="Number format of the computation; `auto` is the model's own. On a CPU, `float32` makes runs repeatable.",
     )
     quantization: str | None = Field(None, description="Quantisation method, where the model does not say it itself.")
+    kv_cache_dtype: KvCacheDtype = Field(
+        "auto",
+        description="Number format of the KV cache; `auto` is the model's own. `fp8` has room for twice as many tokens in the "
+        "same memory, and changes answers.",
+    )
     reproducibility: Literal["seeded", "bitwise"] = Field(
         "seeded",
         description="`seeded`: each row has its own seed; which rows are answered at the same time may still change a "

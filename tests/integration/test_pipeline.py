@@ -29,6 +29,19 @@ def test_the_same_command_again_generates_nothing(three_rows: Path, output: Path
     assert parquet_bytes(results_folder(output)) == before
 
 
+def test_how_the_model_is_computed_is_recorded(three_rows: Path, output: Path) -> None:
+    chosen = {"DTYPE": "float16", "QUANTIZATION": "fp8", "KV_CACHE_DTYPE": "fp8_e5m2", "TENSOR_PARALLEL_SIZE": 2}
+    assert run_job(**ECHO, **chosen, DATASET_ID=three_rows, OUTPUT_DIR=output).code == 0
+    folder = results_folder(output)
+    facts = {name.lower(): value for name, value in chosen.items()}
+    assert facts.items() <= json.loads((folder / "identity.json").read_text())["facts"].items()
+    assert facts.items() <= json.loads((folder / "run.json").read_text())["identity"]["facts"].items()
+    card = (folder / "README.md").read_text()
+    for line in (", dtype float16,", "| quantization | `'fp8'` |", "| kv_cache_dtype | `'fp8_e5m2'` |"):
+        assert line in card
+    assert "| tensor_parallel_size | 2 |\n" in card
+
+
 @pytest.mark.parametrize(("level", "code"), [("bitwise", 78), ("seeded", 0)])
 def test_a_run_is_not_finished_on_other_hardware_where_bytes_are_promised(
     three_rows: Path, output: Path, level: str, code: int

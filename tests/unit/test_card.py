@@ -87,6 +87,19 @@ def test_settings_that_are_unset_have_no_line() -> None:
     assert "| top_k | 5 |" in _card(TOP_K=5)
 
 
+def test_how_the_model_was_computed_has_a_line_where_it_was_set() -> None:
+    chosen = {"QUANTIZATION": "fp8", "KV_CACHE_DTYPE": "fp8_e5m2", "TENSOR_PARALLEL_SIZE": 2, "DTYPE": "float16"}
+    card = _card(**chosen)
+    lines = [
+        "| quantization | `'fp8'` |",
+        "| kv_cache_dtype | `'fp8_e5m2'` |",
+        "| tensor_parallel_size | 2 |",
+    ]
+    assert [line for line in card.split("\n") if line in lines] == lines
+    assert ", dtype float16, max_model_len 4096 |\n" in card
+    assert not [line for line in _card().split("\n") if line.startswith(tuple(line.split("`")[0] for line in lines))]
+
+
 def test_text_in_a_table_ends_no_cell_and_no_line() -> None:
     assert r"| stop | `['a\|b', '\n\n']` |" in _card(STOP='["a|b", "\\n\\n"]')
 

@@ -45,6 +45,7 @@ def _digest(**variables: object) -> str:
         ("DTYPE", "float32"),
         ("QUANTIZATION", "fp8"),
         ("ENGINE_ARGS", '{"max_num_seqs": 8}'),
+        ("KV_CACHE_DTYPE", "fp8"),
     ],
 )
 def test_the_digest_changes_with_a_setting_that_changes_an_answer(name: str, value: str) -> None:
@@ -96,6 +97,11 @@ def test_local_files_count_by_their_content_wherever_they_lie() -> None:
 def test_the_order_of_dropped_columns_and_engine_args_does_not_count() -> None:
     assert _digest(DROP_COLUMNS="a,b") == _digest(DROP_COLUMNS="b,a")
     assert _digest(ENGINE_ARGS='{"a": 1, "b": 2}') == _digest(ENGINE_ARGS='{"b": 2, "a": 1}')
+
+
+def test_runs_from_before_some_settings_came_keep_their_identity_where_those_are_not_set() -> None:
+    facts = describe(settings(KV_CACHE_DTYPE="auto"), MODEL, DATA, TEMPLATE, ENGINE).facts
+    assert "kv_cache_dtype" not in facts
 
 
 def test_a_secret_is_not_part_of_the_facts() -> None:
