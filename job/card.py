@@ -50,7 +50,8 @@ The source columns, untouched and in the source's order of rows, then:
 |---|---|
 | `prompt` | the text that the model was given |
 | `answers` | the model's answer, as generated; null where the row failed |
-| `finish_reason` | `stop`: ended by the model; `length`: by max_tokens; `too_long`: no room after the prompt; `error` |
+| `finish_reason` | `stop`: ended by the model; `length`: cut at max_tokens or max_model_len; `repetition`: ended because it \
+looped; `too_long`: no room after the prompt; `error` |
 | `prompt_tokens`, `completion_tokens` | tokens of the prompt and of the answer |
 | `seed` | the row's own seed: 63 bits of SHA-256 of "seed:position:sample" |
 {%- if several %}
@@ -129,7 +130,7 @@ def _section(manifest: Mapping[str, Any], load_from: str, manifest_path: str) ->
 
 def _shown(value: object) -> str:
     """A value in a table cell: bars would end the cell."""
-    return f"`{value!r}`".replace("|", "\\|") if isinstance(value, str | list) else str(value)
+    return f"`{value!r}`".replace("|", "\\|") if isinstance(value, str | list | dict) else str(value)
 
 
 def _placed(body: str, section: str, config: str, split: str) -> str:

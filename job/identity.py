@@ -45,8 +45,10 @@ def describe(
     template: the prompt template with the text that the model's commit does not pin; engine: its name and version.
     """
     sampling, cache = settings.sampling.model_dump(mode="json"), settings.engine.kv_cache_dtype
-    # This one came when there were runs already. It is named only where it is set, so that those keep their identities.
+    # These two came when there were runs already. They are named only where they are set, so that those keep their identities.
     later = {} if cache == "auto" else {"kv_cache_dtype": cache}
+    if not sampling["repetition_detection"]:
+        del sampling["repetition_detection"]
     return Identity(
         {
             "model": _source_facts(model),

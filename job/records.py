@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-FinishReason = Literal["stop", "length", "too_long", "error"]
+FinishReason = Literal["stop", "length", "repetition", "too_long", "error"]
 Kind = Literal["model", "adapter", "dataset"]
-ANSWERED: frozenset[FinishReason] = frozenset({"stop", "length"})
+RUNAWAYS: frozenset[FinishReason] = frozenset({"length", "repetition"})  # answers that the model did not end by itself
+ANSWERED: frozenset[FinishReason] = RUNAWAYS | {"stop"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,12 @@ class SamplingSettings(_Audience):
     top_k: int | None = Field(None, ge=1, description="Draw from this many of the likeliest tokens. Unset: from all.")
     repetition_penalty: float = Field(1.0, gt=0, le=2, description="Above 1 makes tokens that occurred before less likely.")
     max_tokens: int = Field(4096, ge=1, description="Longest answer, in tokens.")
+    repetition_detection: Annotated[dict[str, int], NoDecode, BeforeValidator(values.repetition)] = Field(
+        {},
+        description="End an answer that loops: as soon as its last tokens are one pattern, `min_count` times in a row. A JSON "
+        'object such as `{"max_pattern_size": 20, "min_count": 10}`, sizes in tokens; `min_pattern_size` is 1 unless it says '
+        "more. Unset: loops go on up to MAX_TOKENS.",
+    )
     stop: Annotated[tuple[str, ...], NoDecode, BeforeValidator(values.stop_sequences)] = Field(
         (), description='Text that ends an answer: one string, or a JSON list of strings such as `["###", "\\n\\n"]`.'
     )
@@ -407,11 +413,26 @@ def _contradictions(parts: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(
             "NUM_SAMPLES", str(sampling.num_samples), "gives the same answer each time with TEMPERATURE=0: raise that"
         )
+    yield from _repetition_problems(sampling)
     model: ModelSettings | None = parts.get("model")
     if engine and model:
         for name, why in engine_args.refused(engine.engine_args, trust_remote_code=model.trust_remote_code):
             given = None if name.replace("-", "_") == "hf_token" else json.dumps({name: engine.engine_args[name]})
             yield Problem("ENGINE_ARGS", given, why)
+
+
+def _repetition_problems(sampling: SamplingSettings | None) -> Iterator[Problem]:
+    if sampling is None or not sampling.repetition_detection:
+        return
+    found = sampling.repetition_detection
+    least = found["min_pattern_size"] * found["min_count"]
+    if least >= sampling.max_tokens:
+        message = (
+            f"finds a loop after {least} tokens at the earliest, and MAX_TOKENS={sampling.max_tokens} ends an answer first"
+        )
+        yield Problem(
+            "REPETITION_DETECTION", json.dumps(found), f"{message}: lower min_count or min_pattern_size, or raise that"
+        )
 
 
 def _shard_problems(shards: ShardSettings | None) -> Iterator[Problem]:

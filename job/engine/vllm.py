@@ -19,7 +19,7 @@ from job.engine.postmortem import Watch, plain
 from job.engine.tokenizer import UNTRUSTED, ModelTokenizer, load_tokenizer
 from job.errors import EngineError, Problem, SettingsError
 from job.protocols import ModelFiles
-from job.records import Completion, Request
+from job.records import ANSWERED, Completion, Request
 from job.settings import EngineSettings, Settings
 
 if TYPE_CHECKING:
@@ -162,9 +162,9 @@ class VllmBackend:
 
     def _sampling(self) -> dict[str, Any]:
         """What all requests have in common; each adds its own seed."""
-        from vllm.sampling_params import RequestOutputKind
+        from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind
 
-        sampling = self._settings.sampling
+        sampling, loop = self._settings.sampling, self._settings.sampling.repetition_detection
         return {
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -172,6 +172,7 @@ class VllmBackend:
             "min_p": sampling.min_p,
             "repetition_penalty": sampling.repetition_penalty,
             "max_tokens": sampling.max_tokens,
+            "repetition_detection": RepetitionDetectionParams(**loop) if loop else None,
             "stop": list(sampling.stop),
             "output_kind": RequestOutputKind.FINAL_ONLY,
         }
@@ -292,7 +293,7 @@ def _completion(output: "RequestOutput") -> Completion:
     position, sample = map(int, output.request_id.split("/"))
     (answer,) = output.outputs
     tokens = len(answer.token_ids)
-    if answer.finish_reason in ("stop", "length"):
+    if answer.finish_reason in ANSWERED:
         return Completion(position, sample, answer.text, answer.finish_reason, tokens)
     return Completion(position, sample, None, "error", tokens, f"vLLM ended it with {answer.finish_reason}")
 

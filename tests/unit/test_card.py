@@ -89,11 +89,13 @@ def test_settings_that_are_unset_have_no_line() -> None:
 
 def test_how_the_model_was_computed_has_a_line_where_it_was_set() -> None:
     chosen = {"QUANTIZATION": "fp8", "KV_CACHE_DTYPE": "fp8_e5m2", "TENSOR_PARALLEL_SIZE": 2, "DTYPE": "float16"}
-    card = _card(**chosen)
+    detection = {"REPETITION_DETECTION": '{"max_pattern_size": 9, "min_count": 4}'}
+    card = _card(**chosen, **detection)
     lines = [
         "| quantization | `'fp8'` |",
         "| kv_cache_dtype | `'fp8_e5m2'` |",
         "| tensor_parallel_size | 2 |",
+        "| repetition_detection | `{'max_pattern_size': 9, 'min_pattern_size': 1, 'min_count': 4}` |",
     ]
     assert [line for line in card.split("\n") if line in lines] == lines
     assert ", dtype float16, max_model_len 4096 |\n" in card

@@ -29,6 +29,11 @@ EXAMPLES = [
     ("sampling.repetition_penalty", "1.1", 1.1),
     ("sampling.max_tokens", "16", 16),
     ("sampling.stop", "###", ("###",)),
+    (
+        "sampling.repetition_detection",
+        '{"max_pattern_size": 20, "min_count": 10}',
+        {"max_pattern_size": 20, "min_pattern_size": 1, "min_count": 10},
+    ),
     ("sampling.seed", str(2**63 - 1), 2**63 - 1),
     ("sampling.num_samples", "1000", 1000),
     ("engine.engine", "echo", "echo"),
@@ -68,6 +73,7 @@ def test_the_defaults_are_those_of_the_reference_run() -> None:
         "top_k": None,
         "repetition_penalty": 1.0,
         "max_tokens": 4096,
+        "repetition_detection": {},
         "stop": (),
         "seed": 0,
         "num_samples": 1,
@@ -200,6 +206,35 @@ def test_stop_that_is_no_list_of_texts_is_refused(text: str) -> None:
 
 def test_stop_with_an_empty_text_is_refused_with_the_reason() -> None:
     assert "holds an empty string, which would end every answer at once" in problems(STOP='["a", ""]')["STOP"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("{}", "needs max_pattern_size, a whole number of at least 1. End an answer that loops: "),
+        ('{"max_pattern_size": 5}', "needs min_count, a whole number of at least 2. "),
+        ('{"max_pattern_size": 5, "min_count": 1}', "needs min_count, a whole number of at least 2. "),
+        ('{"max_pattern_size": 0, "min_count": 2}', "needs max_pattern_size, a whole number of at least 1. "),
+        ('{"max_pattern_size": true, "min_count": 2}', "needs max_pattern_size, a whole number of at least 1. "),
+        ('{"max_pattern_size": 5.0, "min_count": 2}', "needs max_pattern_size, a whole number of at least 1. "),
+        ('{"max_pattern_size": 5, "min_pattern_size": "2", "min_count": 2}', "needs min_pattern_size, a whole number of "),
+        ('{"max_pattern_size": 5, "min_pattern_size": 6, "min_count": 2}', "has a min_pattern_size above its max_pattern_size"),
+        ('{"size": 5, "count": 2}', "knows no count, size, but max_pattern_size, min_pattern_size, min_count. "),
+        ("true", "is no JSON object. "),
+        ("[5, 2]", "is no JSON object. "),
+        ("20", "is no JSON object. "),
+        ("{", "Expecting property name"),
+        ('{"max_pattern_size": NaN, "min_count": 2}', "Out of range float values are not JSON compliant"),
+        (
+            '{"max_pattern_size": 50, "min_pattern_size": 10, "min_count": 10}',
+            "finds a loop after 100 tokens at the earliest, and MAX_TOKENS=100 ends an answer first: lower min_count or ",
+        ),
+    ],
+)
+def test_a_repetition_that_could_not_be_looked_for_is_refused_with_the_reason(text: str, shown: str) -> None:
+    found = problems(REPETITION_DETECTION=text, MAX_TOKENS=100)
+    assert list(found) == ["REPETITION_DETECTION"]
+    assert f"': {shown}" in found["REPETITION_DETECTION"]
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def _done(finish_reason: str | None, request_id: str = "12/3") -> Completion:
     return _completion(output)
 
 
-@pytest.mark.parametrize("reason", ["stop", "length"])
+@pytest.mark.parametrize("reason", ["stop", "length", "repetition"])
 def test_an_answer_keeps_its_text_as_generated(reason: str) -> None:
     assert _done(reason) == Completion(12, 3, " text\n", reason, 3)  # type: ignore[arg-type]
 
