@@ -11,6 +11,7 @@ import jinja2
 
 from job import metadata
 from job.layout import DEFAULT_CONFIG, config_of
+from job.lengths import of_answers
 
 _SECTION = """\
 # Answers of {{ name }}
@@ -37,6 +38,11 @@ split `{{ split }}` |
 
 Answers by finish_reason: {{ finish_reasons }}.
 Tokens: {{ counts.prompt_tokens }} in prompts, {{ counts.completion_tokens }} in answers.
+{%- if answers.answers %}
+Tokens of an answer: median {{ answers.median_tokens }}, 95 % have at most {{ answers.p95_tokens }}, 99 % at most \
+{{ answers.p99_tokens }}, the longest {{ answers.longest_tokens }}.
+Runaways, which the model did not end by itself: {{ answers.told }}.
+{%- endif %}
 {%- if trust_remote_code %}
 
 Python code that comes with the model, or that ENGINE_ARGS names, was allowed to run (TRUST_REMOTE_CODE).
@@ -121,6 +127,7 @@ def _section(manifest: Mapping[str, Any], load_from: str, manifest_path: str) ->
         adapter=adapter,
         dataset=manifest["dataset"],
         shown=[(name, _shown(value)) for name, value in {**unusual, **facts["sampling"]}.items() if value not in (None, [])],
+        answers=of_answers(manifest["counts"]),
         finish_reasons=", ".join(f"{reason} {count}" for reason, count in manifest["counts"]["finish_reasons"].items()),
         several=facts["sampling"]["num_samples"] > 1,
         load_from=load_from,

@@ -25,7 +25,7 @@ def _manifest(
         model=model,
         adapter=adapter,
         dataset=data,
-        tally=tally or Tally(3, 0, {"length": 1, "stop": 2}, 30, 60),
+        tally=tally or Tally(3, 0, {"length": 1, "stop": 2}, 30, 60, 40, {8: 1, 12: 1, 40: 1}),
         generated_rows=3,
         files=[],
         seconds={},
@@ -72,6 +72,9 @@ def test_the_card_says_what_was_run() -> None:
     assert "| num_samples | 1 |\n" in card
     assert "Answers by finish_reason: length 1, stop 2." in card
     assert "Tokens: 30 in prompts, 60 in answers.\n" in card
+    assert "Tokens of an answer: median 12, 95 % have at most 40, 99 % at most 40, the longest 40.\n" in card
+    told = "1 of 3 answers (33.3 %), 66.7 % of the generated tokens."
+    assert f"Runaways, which the model did not end by itself: {told}\n\n## Columns\n" in card
     assert 'load_dataset("org/model-results", split="test")' in card
 
 
@@ -85,6 +88,11 @@ def test_settings_that_are_unset_have_no_line() -> None:
     assert "| top_k |" not in card
     assert "| stop |" not in card
     assert "| top_k | 5 |" in _card(TOP_K=5)
+
+
+def test_of_rows_without_answers_no_lengths_are_told() -> None:
+    card = _card(tally=Tally(1, 1, {"error": 1}, 0, 0, 0, {}))
+    assert "Tokens: 0 in prompts, 0 in answers.\n\n## Columns\n" in card
 
 
 def test_how_the_model_was_computed_has_a_line_where_it_was_set() -> None:
@@ -114,7 +122,10 @@ def test_text_in_a_table_ends_no_cell_and_no_line() -> None:
             "Python code that comes with the model, or that ENGINE_ARGS names, was allowed to run (TRUST_REMOTE_CODE).",
         ),
         ({"NUM_SAMPLES": "2"}, "are lists: one entry a sample."),
-        ({"tally": Tally(3, 1, {"error": 1, "stop": 2}, 0, 0)}, "1 of them have no answer; `finish_reason` says why."),
+        (
+            {"tally": Tally(3, 1, {"error": 1, "stop": 2}, 0, 9, 0, {4: 1, 5: 1})},
+            "1 of them have no answer; `finish_reason` says why.",
+        ),
     ],
 )
 def test_a_remark_is_there_only_where_it_is_true(variables: dict[str, Any], sentence: str) -> None:
