@@ -11,6 +11,7 @@ import jinja2
 
 from job import canary, metadata
 from job.layout import DEFAULT_CONFIG, config_of
+from job.lengths import of_answers
 
 _SECTION = """\
 # Answers of {{ name }}
@@ -34,13 +35,18 @@ split `{{ split }}` |
 | canary | {{ canary.differing }} of {{ canary.judged }} fixed prompts got another answer in company than alone, within \
 {{ canary.tokens }} tokens: {{ found }} |
 {%- endif %}
-{%- for name, value in sampling_shown %}
+{%- for name, value in shown %}
 | {{ name }} | {{ value }} |
 {%- endfor %}
 | identity | `{{ identity }}` |
 
 Answers by finish_reason: {{ finish_reasons }}.
 Tokens: {{ counts.prompt_tokens }} in prompts, {{ counts.completion_tokens }} in answers.
+{%- if answers.answers %}
+Tokens of an answer: median {{ answers.median_tokens }}, 95 % have at most {{ answers.p95_tokens }}, 99 % at most \
+{{ answers.p99_tokens }}, the longest {{ answers.longest_tokens }}.
+Runaways, which the model did not end by itself: {{ answers.told }}.
+{%- endif %}
 {%- if trust_remote_code %}
 
 Python code that comes with the model, or that ENGINE_ARGS names, was allowed to run (TRUST_REMOTE_CODE).
@@ -54,7 +60,8 @@ The source columns, untouched and in the source's order of rows, then:
 |---|---|
 | `prompt` | the text that the model was given |
 | `answers` | the model's answer, as generated; null where the row failed |
-| `finish_reason` | `stop`: ended by the model; `length`: by max_tokens; `too_long`: no room after the prompt; `error` |
+| `finish_reason` | `stop`: ended by the model; `length`: cut at max_tokens or max_model_len; `repetition`: ended because it \
+looped; `too_long`: no room after the prompt; `error` |
 | `prompt_tokens`, `completion_tokens` | tokens of the prompt and of the answer |
 | `seed` | the row's own seed: 63 bits of SHA-256 of "seed:position:sample" |
 {%- if several %}
@@ -80,6 +87,14 @@ _PROMISES = {
 }
 _NOTHING_FOUND = "no sign that answers to rows depend on each other's company, and no proof that they do not"
 _FOUND = "so do some answers to rows, and long ones more often: a repeated run differs in those"
+# How the model was run, where it is not as usual.
+_UNUSUAL = {
+    "quantization": None,
+    "kv_cache_dtype": "auto",
+    "tensor_parallel_size": 1,
+    "enforce_eager": False,
+    "compile_model": False,
+}
 _FACTS = ("reproducibility", "prompt", "engine", "dtype", "max_model_len", "trust_remote_code", "instruction_column")
 
 
@@ -109,6 +124,7 @@ def _section(manifest: Mapping[str, Any], load_from: str, manifest_path: str) ->
     facts = manifest["identity"]["facts"]
     config = config_of(facts["dataset_config"])
     adapter, record = manifest["adapter"], canary.record_of(manifest["engine"])
+    unusual = {name: facts[name] for name, usual in _UNUSUAL.items() if facts.get(name, usual) != usual}
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)  # noqa: S701 (Markdown)
     return environment.from_string(_SECTION).render(
         {name: facts[name] for name in _FACTS},
@@ -124,7 +140,8 @@ def _section(manifest: Mapping[str, Any], load_from: str, manifest_path: str) ->
         model=manifest["model"],
         adapter=adapter,
         dataset=manifest["dataset"],
-        sampling_shown=[(name, _shown(value)) for name, value in facts["sampling"].items() if value not in (None, [])],
+        shown=[(name, _shown(value)) for name, value in {**unusual, **facts["sampling"]}.items() if value not in (None, [])],
+        answers=of_answers(manifest["counts"]),
         finish_reasons=", ".join(f"{reason} {count}" for reason, count in manifest["counts"]["finish_reasons"].items()),
         several=facts["sampling"]["num_samples"] > 1,
         load_from=load_from,
@@ -134,7 +151,7 @@ def _section(manifest: Mapping[str, Any], load_from: str, manifest_path: str) ->
 
 def _shown(value: object) -> str:
     """A value in a table cell: bars would end the cell."""
-    return f"`{value!r}`".replace("|", "\\|") if isinstance(value, str | list) else str(value)
+    return f"`{value!r}`".replace("|", "\\|") if isinstance(value, str | list | dict) else str(value)
 
 
 def _placed(body: str, section: str, config: str, split: str) -> str:

@@ -29,6 +29,7 @@ NAMED = {
     "max_model_len": "MAX_MODEL_LEN",
     "dtype": "DTYPE",
     "quantization": "QUANTIZATION",
+    "kv_cache_dtype": "KV_CACHE_DTYPE",
     "tensor_parallel_size": "TENSOR_PARALLEL_SIZE",
     "gpu_memory_utilization": "GPU_MEMORY_UTILIZATION",
     "kv_cache_memory_bytes": "KV_CACHE_MEMORY_BYTES",

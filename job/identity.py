@@ -44,7 +44,11 @@ def describe(
     model, dataset, adapter: as resolved; a local one counts by its content, wherever it lies.
     template: the prompt template with the text that the model's commit does not pin; engine: its name and version.
     """
-    sampling = settings.sampling.model_dump(mode="json")
+    sampling, cache = settings.sampling.model_dump(mode="json"), settings.engine.kv_cache_dtype
+    # These two came when there were runs already. They are named only where they are set, so that those keep their identities.
+    later = {} if cache == "auto" else {"kv_cache_dtype": cache}
+    if not sampling["repetition_detection"]:
+        del sampling["repetition_detection"]
     return Identity(
         {
             "model": _source_facts(model),
@@ -67,6 +71,7 @@ def describe(
             "compile_model": settings.engine.compile_model,
             "tensor_parallel_size": settings.engine.tensor_parallel_size,
             "engine_args": settings.engine.engine_args,
+            **later,
         }
     )
 

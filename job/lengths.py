@@ -1,9 +1,13 @@
-"""Lengths of prompts, counted while they go by: what a user looks at before spending hours."""
+"""Lengths of prompts, counted while they go by: what a user looks at before spending hours; and of the answers, afterwards."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from job.records import Prompt
+from job.records import RUNAWAYS, Prompt
+
+_NOTABLE_SHARE, _NOTABLE_TOKEN_SHARE = 0.01, 0.1
 
 
 class Lengths:
@@ -48,3 +52,67 @@ class Lengths:
         for length, rows in self._lengths.items():
             counts[next(bound for bound in bounds if length <= bound)] += rows
         return {f"<={bound}": rows for bound, rows in counts.items() if rows}
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerLengths:
+    """How long the answers are, and what those cost that the model did not end by itself: the runaways.
+
+    answers: with a text, samples where there are several; lengths in tokens, 0 where there is no answer; shares from 0 to 1,
+    runaway_token_share of all generated tokens.
+    """
+
+    answers: int
+    runaways: int
+    runaway_share: float
+    runaway_tokens: int
+    runaway_token_share: float
+    median_tokens: int
+    p95_tokens: int
+    p99_tokens: int
+    longest_tokens: int
+
+    @property
+    def are_notable(self) -> bool:
+        """Whether so many are runaways that they decide what the run costs, or what its answers are worth."""
+        return self.runaway_share >= _NOTABLE_SHARE or self.runaway_token_share >= _NOTABLE_TOKEN_SHARE
+
+    @property
+    def told(self) -> str:
+        """The runaways, for people."""
+        return (
+            f"{self.runaways} of {self.answers} answers ({100 * self.runaway_share:.1f} %), "
+            f"{100 * self.runaway_token_share:.1f} % of the generated tokens"
+        )
+
+
+def of_answers(counts: Mapping[str, Any]) -> AnswerLengths:
+    """counts: a tally's values by their names, also as they are read from a manifest."""
+    lengths = {int(tokens): number for tokens, number in counts["lengths"].items()}
+    answers, runaway_tokens = sum(lengths.values()), counts["runaway_tokens"]
+    runaways = sum(number for reason, number in counts["finish_reasons"].items() if reason in RUNAWAYS)
+    return AnswerLengths(
+        answers,
+        runaways,
+        _share(runaways, answers),
+        runaway_tokens,
+        _share(runaway_tokens, counts["completion_tokens"]),
+        _reached_by(lengths, 50),
+        _reached_by(lengths, 95),
+        _reached_by(lengths, 99),
+        max(lengths, default=0),
+    )
+
+
+def _share(part: int, whole: int) -> float:
+    return round(part / whole, 4) if whole else 0.0
+
+
+def _reached_by(lengths: Mapping[int, int], percent: int) -> int:
+    """The shortest length that so many per cent of the answers do not exceed."""
+    below, wanted = 0, sum(lengths.values()) * percent
+    for tokens, number in sorted(lengths.items()):
+        below += number
+        if 100 * below >= wanted:
+            return tokens
+    return 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from job import image, logs
+from job import image, lengths, logs
 from job.engine.postmortem import LAST_WORDS_VARIABLE
 from job.errors import JobError
 from job.scratch import scratch_folder
@@ -102,16 +102,20 @@ def _answer(settings: Settings, environ: MutableMapping[str, str], given: Mappin
         log.info("dry_run", **asdict(estimate))
         return {"dry_run": True, "message": "everything was checked; nothing was generated or published"}
     summary = pipeline.run(settings, effects)
+    answers = lengths.of_answers(asdict(summary.tally))
     published = asdict(summary.published) if summary.published else {}
     where = f" and published in {published['repo_id']} at {published['commit']}" if published else ""
     if summary.missing_shards:
         shown = ", ".join(map(str, summary.missing_shards[:_SHOWN_SHARDS]))
         where = f". This is one shard's part; the last of them to end makes the results. Not there yet: {shown}"
+    if answers.runaways:
+        where += f". Runaways: {answers.told}"
     return {
         "message": f"{summary.tally.rows} rows, {summary.tally.failed_rows} of them failed, are in {summary.folder}{where}",
         "rows": summary.tally.rows,
         "failed_rows": summary.tally.failed_rows,
         "finish_reasons": dict(summary.tally.finish_reasons),
+        "answers": asdict(answers),
         "prompt_tokens": summary.tally.prompt_tokens,
         "completion_tokens": summary.tally.completion_tokens,
         "generated_rows": summary.generated_rows,

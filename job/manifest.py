@@ -3,7 +3,7 @@
 import json
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from typing import Any
@@ -14,10 +14,12 @@ from job.errors import Problem, SettingsError
 from job.files import parsed_json
 from job.identity import Identity
 from job.layout import config_of
+from job.lengths import of_answers
 from job.records import DataFile, Source, Tally
 from job.references import base_name
 
 _COUNTS = {field.name for field in fields(Tally)}
+_COUNTED_BY = ("finish_reasons", "lengths")
 _FILE_NUMBERS = ("rows", "bytes", "memory_bytes")
 PACKAGES = ("datasets", "huggingface_hub", "pyarrow", "transformers", "tokenizers")
 
@@ -40,8 +42,10 @@ def build(
     engine: what the engine said of itself when it last started, empty where no row needed one; generated_rows, seconds (by
     phase), image (None outside of one): of the process that finished the run.
     """
+    counts = asdict(tally) | {"lengths": {str(tokens): answers for tokens, answers in tally.lengths.items()}}
     return _what(identity, model, adapter, dataset) | {
-        "counts": asdict(tally),
+        "counts": counts,
+        "answers": asdict(of_answers(counts)),
         "generated_rows": generated_rows,
         "files": [asdict(file) for file in files],
         "seconds": dict(seconds),
@@ -63,8 +67,10 @@ def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     _check_same_hardware(parts)
     first = next((part for part in parts if part["engine"]), parts[0])
     phases = dict.fromkeys(phase for part in parts for phase in part["seconds"])
+    counts = _added([part["counts"] for part in parts])
     return dict(first) | {
-        "counts": _added([part["counts"] for part in parts]),
+        "counts": counts,
+        "answers": asdict(of_answers(counts)),
         "generated_rows": sum(part["generated_rows"] for part in parts),
         "files": [file for part in parts for file in part["files"]],
         "seconds": {phase: round(sum(part["seconds"].get(phase, 0) for part in parts), 3) for phase in phases},
@@ -91,11 +97,18 @@ def _other_answers(engines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _added(counts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    reasons: Counter[str] = Counter()
+    total = {name: sum(each[name] for each in counts) for name in counts[0] if name not in _COUNTED_BY}
+    reasons = _merged([each["finish_reasons"] for each in counts], str)
+    lengths = _merged([each["lengths"] for each in counts], int)
+    return dict(counts[0]) | total | {"finish_reasons": reasons, "lengths": lengths}
+
+
+def _merged(counts: Sequence[Mapping[str, int]], order: Callable[[str], Any]) -> dict[str, int]:
+    """One count of what each of them counts, in the order of what the names are."""
+    total: Counter[str] = Counter()
     for each in counts:
-        reasons.update(each["finish_reasons"])
-    total = {name: sum(each[name] for each in counts) for name in counts[0] if name != "finish_reasons"}
-    return dict(counts[0]) | total | {"finish_reasons": dict(sorted(reasons.items()))}
+        total.update(each)
+    return {name: total[name] for name in sorted(total, key=order)}
 
 
 def is_same_release(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -115,12 +128,13 @@ def _is_sound(manifest: Mapping[str, Any]) -> bool:
     """Whether what is added up and written again is as `build` makes it: it may come from where others write too."""
     try:
         counts, files, seconds = manifest["counts"], manifest["files"], manifest["seconds"]
-        reasons = counts["finish_reasons"]
-        whole = [manifest["generated_rows"], *reasons.values(), *(file[name] for file in files for name in _FILE_NUMBERS)]
-        whole += [value for name, value in counts.items() if name != "finish_reasons"]
+        whole = [manifest["generated_rows"], *(file[name] for file in files for name in _FILE_NUMBERS)]
+        whole += [value for name, value in counts.items() if name not in _COUNTED_BY]
+        whole += [number for name in _COUNTED_BY for number in counts[name].values()]
+        counted = all(tokens == str(int(tokens)) for tokens in counts["lengths"])
         json_text(manifest).encode()
         typed = all(type(number) is int for number in whole) and all(type(each) in (int, float) for each in seconds.values())
-        return typed and counts.keys() == _COUNTS and isinstance(manifest["engine"], dict)
+        return typed and counted and counts.keys() == _COUNTS and isinstance(manifest["engine"], dict)
     except (ValueError, KeyError, TypeError, AttributeError):
         return False
 

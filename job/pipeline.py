@@ -6,7 +6,7 @@ Effects are passed in, so that tests can run all of it on fakes.
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,7 +22,7 @@ from job.files import read_json
 from job.joining import Joined
 from job.journal import JOURNAL, Journal, Positions
 from job.layout import CARD, MANIFEST
-from job.lengths import Lengths
+from job.lengths import Lengths, of_answers
 from job.plan import ChooseBackend, Plan, make_plan
 from job.progress import Progress
 from job.protocols import Engine, Hub, InterruptingStop, Stop
@@ -34,6 +34,10 @@ from job.spool import Spool
 
 ENGINE_FACTS = "engine.json"
 LATEST = "latest"
+_ENDLESS = (
+    "an answer that was cut may need more room: raise MAX_TOKENS or MAX_MODEL_LEN. Or it does not end: a chat model ends its "
+    "answers with PROMPT_TEMPLATE=chat; STOP ends one at a text, and REPETITION_DETECTION one that loops"
+)
 
 log = structlog.get_logger()
 
@@ -119,8 +123,15 @@ def _part(plan: Plan, journal: Journal, done: Positions, hub: Hub, effects: Effe
     if done.count < plan.rows.rows:
         _answer(plan, journal, done, hub, effects, account)
     facts = _results(plan, journal, effects, account)
+    _warn_of_runaways(facts)
     publication.check_failed_rows(plan, results.tally_of(facts))
     return facts
+
+
+def _warn_of_runaways(facts: Mapping[str, Any]) -> None:
+    """facts: the manifest of what this process answers."""
+    if (answers := of_answers(facts["counts"])).are_notable:
+        log.warning("runaways_found", **asdict(answers), remedy=_ENDLESS)
 
 
 def _publish(

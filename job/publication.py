@@ -71,7 +71,7 @@ def manifest_there(there: Snapshot, config: str, split: str) -> tuple[str, Mappi
 def _check_replaced(plan: Plan, repo_id: str, there: Mapping[str, Any]) -> None:
     """Other results of the same split are replaced: git keeps them, but readers of the repository get the new ones."""
     facts, ours = there["identity"]["facts"], plan.identity.facts
-    differing = sorted(name for name in ours if facts.get(name) != ours[name])
+    differing = sorted(name for name in {*ours, *facts} if facts.get(name) != ours.get(name))
     counts, engine = there.get("counts"), facts.get("engine")
     rows = counts.get("rows") if isinstance(counts, dict) else None
     rows = rows if isinstance(rows, int) else 0

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-FinishReason = Literal["stop", "length", "too_long", "error"]
+FinishReason = Literal["stop", "length", "repetition", "too_long", "error"]
 Kind = Literal["model", "adapter", "dataset"]
-ANSWERED: frozenset[FinishReason] = frozenset({"stop", "length"})
+RUNAWAYS: frozenset[FinishReason] = frozenset({"length", "repetition"})  # answers that the model did not end by itself
+ANSWERED: frozenset[FinishReason] = RUNAWAYS | {"stop"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +96,19 @@ class ResultRow:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Counts over the finished rows of a run: rows by finish_reason (samples, where there are several), and tokens."""
+    """Counts over the finished rows of a run: rows by finish_reason (samples, where there are several), and tokens.
+
+    runaway_tokens: of the completion tokens, those of runaways; lengths: answers (samples, where there are several) by their
+    tokens. There are at most MAX_MODEL_LEN different ones, however many rows there are.
+    """
 
     rows: int
     failed_rows: int
     finish_reasons: Mapping[str, int]
     prompt_tokens: int
     completion_tokens: int
+    runaway_tokens: int
+    lengths: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)

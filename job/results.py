@@ -15,7 +15,7 @@ from job.errors import DatasetError, OutputError
 from job.files import read_json
 from job.identity import row_seed
 from job.layout import CARD, MANIFEST
-from job.records import DataFile, ResultRow, Tally
+from job.records import ANSWERED, RUNAWAYS, Completion, DataFile, ResultRow, Tally
 from job.references import sha256_of
 
 # What a row group holds at least, before it is compressed. The writer keeps a description of each group until the end: with
@@ -178,8 +178,9 @@ class _Counter:
 
     def __init__(self) -> None:
         self.memory_bytes = self.rows = 0
-        self._failed = self._prompt_tokens = self._completion_tokens = 0
+        self._failed = self._prompt_tokens = self._completion_tokens = self._runaway_tokens = 0
         self._reasons: Counter[str] = Counter()
+        self._lengths: Counter[int] = Counter()
 
     def add(self, rows: Sequence[ResultRow], table: pa.Table) -> None:
         self.memory_bytes += table.nbytes
@@ -188,9 +189,17 @@ class _Counter:
             self._failed += not row.answered
             self._prompt_tokens += row.prompt_tokens
             for done in row.completions:
-                self._reasons[done.finish_reason] += 1
-                self._completion_tokens += done.tokens
+                self._add_completion(done)
+
+    def _add_completion(self, done: Completion) -> None:
+        self._reasons[done.finish_reason] += 1
+        self._completion_tokens += done.tokens
+        if done.finish_reason in ANSWERED:
+            self._lengths[done.tokens] += 1
+        if done.finish_reason in RUNAWAYS:
+            self._runaway_tokens += done.tokens
 
     def tally(self) -> Tally:
-        reasons = dict(sorted(self._reasons.items()))
-        return Tally(self.rows, self._failed, reasons, self._prompt_tokens, self._completion_tokens)
+        reasons, lengths = dict(sorted(self._reasons.items())), dict(sorted(self._lengths.items()))
+        tokens = (self._prompt_tokens, self._completion_tokens, self._runaway_tokens)
+        return Tally(self.rows, self._failed, reasons, *tokens, lengths)

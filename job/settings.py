@@ -23,6 +23,28 @@ from job.shards import Shard
 # Read by the loop over models, so never a near-miss of a name of ours.
 OTHER_KNOWN_NAMES = ("MODEL_IDS",)
 UNSAFE_SWITCHES = ("VLLM_ALLOW_INSECURE_SERIALIZATION", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
+# vLLM 0.32's; which of them work depends on the device and on the model. A test holds them against the vLLM that is installed.
+KvCacheDtype = Literal[
+    "auto",
+    "float16",
+    "bfloat16",
+    "fp8",
+    "fp8_e4m3",
+    "fp8_e5m2",
+    "fp8_inc",
+    "fp8_ds_mla",
+    "nvfp4_ds_mla",
+    "turboquant_k8v4",
+    "turboquant_4bit_nc",
+    "turboquant_k3v4_nc",
+    "turboquant_3bit_nc",
+    "ultraquant_4bit",
+    "int4_per_token_head",
+    "int8_per_token_head",
+    "fp8_per_token_head",
+    "nvfp4",
+    "nvfp4_4over6",
+]
 _PATHS = frozenset({"MODEL_ID", "LORA_ID", "DATASET_ID", "PROMPT_TEMPLATE", "OUTPUT_DIR"})
 
 
@@ -111,6 +133,12 @@ class SamplingSettings(_Audience):
     top_k: int | None = Field(None, ge=1, description="Draw from this many of the likeliest tokens. Unset: from all.")
     repetition_penalty: float = Field(1.0, gt=0, le=2, description="Above 1 makes tokens that occurred before less likely.")
     max_tokens: int = Field(4096, ge=1, description="Longest answer, in tokens.")
+    repetition_detection: Annotated[dict[str, int], NoDecode, BeforeValidator(values.repetition)] = Field(
+        {},
+        description="End an answer that loops: as soon as its last tokens are one pattern, `min_count` times in a row. A JSON "
+        'object such as `{"max_pattern_size": 20, "min_count": 10}`, sizes in tokens; `min_pattern_size` is 1 unless it says '
+        "more. Unset: loops go on up to MAX_TOKENS.",
+    )
     stop: Annotated[tuple[str, ...], NoDecode, BeforeValidator(values.stop_sequences)] = Field(
         (), description='Text that ends an answer: one string, or a JSON list of strings such as `["###", "\\n\\n"]`.'
     )
@@ -134,6 +162,11 @@ class EngineSettings(_Audience):
         description="Number format of the computation; `auto` is the model's own. On a CPU, `float32` makes runs repeatable.",
     )
     quantization: str | None = Field(None, description="Quantisation method, where the model does not say it itself.")
+    kv_cache_dtype: KvCacheDtype = Field(
+        "auto",
+        description="Number format of the KV cache; `auto` is the model's own. `fp8` has room for twice as many tokens in the "
+        "same memory, and changes answers.",
+    )
     reproducibility: Literal["seeded", "bitwise"] = Field(
         "seeded",
         description="`seeded`: each row has its own seed; which rows are answered at the same time may still change a "
@@ -385,11 +418,26 @@ def _contradictions(parts: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(
             "NUM_SAMPLES", str(sampling.num_samples), "gives the same answer each time with TEMPERATURE=0: raise that"
         )
+    yield from _repetition_problems(sampling)
     model: ModelSettings | None = parts.get("model")
     if engine and model:
         for name, why in engine_args.refused(engine.engine_args, trust_remote_code=model.trust_remote_code):
             given = None if name.replace("-", "_") == "hf_token" else json.dumps({name: engine.engine_args[name]})
             yield Problem("ENGINE_ARGS", given, why)
+
+
+def _repetition_problems(sampling: SamplingSettings | None) -> Iterator[Problem]:
+    if sampling is None or not sampling.repetition_detection:
+        return
+    found = sampling.repetition_detection
+    least = found["min_pattern_size"] * found["min_count"]
+    if least >= sampling.max_tokens:
+        message = (
+            f"finds a loop after {least} tokens at the earliest, and MAX_TOKENS={sampling.max_tokens} ends an answer first"
+        )
+        yield Problem(
+            "REPETITION_DETECTION", json.dumps(found), f"{message}: lower min_count or min_pattern_size, or raise that"
+        )
 
 
 def _shard_problems(shards: ShardSettings | None) -> Iterator[Problem]:

@@ -6,6 +6,7 @@ from typing import Any
 
 _DEEPEST = 100  # levels of a JSON value; pydantic writes 255 of them, and Python reads a thousand
 LONGEST_NAME = 200  # bytes of a folder; most file systems allow 255, and parts are added to a name
+_REPETITION_LEAST = {"max_pattern_size": 1, "min_pattern_size": 1, "min_count": 2}
 SHORTEST_TOKEN = 6  # the log replaces a token wherever it stands: `0` or `false` would garble every line
 
 
@@ -54,6 +55,24 @@ def access_token(value: object) -> object:
 
 def json_object(value: object) -> object:
     return _parsed(value) if isinstance(value, str) else value
+
+
+def repetition(value: object) -> object:
+    """When an answer counts as a loop, as a JSON object of whole numbers; what may be left out is put in."""
+    if not isinstance(value, str):
+        return value
+    found = _parsed(value)
+    if not isinstance(found, dict):
+        raise ValueError("is no JSON object")
+    if unknown := sorted(found.keys() - _REPETITION_LEAST):
+        raise ValueError(f"knows no {', '.join(unknown)}, but {', '.join(_REPETITION_LEAST)}")
+    whole = {"min_pattern_size": 1, **found}
+    for name, least in _REPETITION_LEAST.items():
+        if type(whole.get(name)) is not int or whole[name] < least:
+            raise ValueError(f"needs {name}, a whole number of at least {least}")
+    if whole["min_pattern_size"] > whole["max_pattern_size"]:
+        raise ValueError("has a min_pattern_size above its max_pattern_size, so that nothing would be looked for")
+    return {name: whole[name] for name in _REPETITION_LEAST}
 
 
 def address(value: str) -> str:

@@ -1,5 +1,7 @@
 """An engine without a model: it repeats the prompt. For tests, dry runs, and trying out everything around an engine.
 
+As of a model, an answer ends at MAX_TOKENS, at MAX_MODEL_LEN, and where REPETITION_DETECTION finds a loop in it.
+
 ENGINE_ARGS understands:
     delay_seconds   mean time of a request (0); each takes between half and one and a half of it, by a hash of its seed, and one
                     that asks for fewer tokens than MAX_TOKENS that share of it
@@ -17,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from job.errors import Problem, SettingsError
 from job.records import Completion, FinishReason, Request
-from job.settings import Settings
+from job.settings import SamplingSettings, Settings
 
 TOKEN_BYTES = 4  # about what a token of English is
 
@@ -71,12 +73,13 @@ class EchoBackend:
         return EchoTokenizer()
 
     def open(self, requests: int) -> "EchoEngine":
-        return EchoEngine(self._settings.sampling.max_tokens, self._settings.engine.max_model_len, self._switches)
+        return EchoEngine(self._settings.sampling, self._settings.engine.max_model_len, self._switches)
 
 
 class EchoEngine:
-    def __init__(self, max_tokens: int, max_model_len: int, switches: _Switches) -> None:
-        self._max_tokens = max_tokens
+    def __init__(self, sampling: SamplingSettings, max_model_len: int, switches: _Switches) -> None:
+        self._max_tokens = sampling.max_tokens
+        self._repetition = sampling.repetition_detection
         self._max_model_len = max_model_len
         self._switches = switches
         self._due: list[tuple[float, int, Request]] = []
@@ -108,5 +111,21 @@ class EchoEngine:
             return Completion(request.position, request.sample, None, "error", 0, f"fail_every={every} says so")
         answer = _token_ids(f"[{request.seed}] {_text(request.token_ids)}")
         room = min(request.limit(self._max_tokens), self._max_model_len - len(request.token_ids))
-        reason: FinishReason = "length" if len(answer) > room else "stop"
-        return Completion(request.position, request.sample, _text(answer[:room]), reason, min(len(answer), room))
+        loop = _loop_end(answer[: room - 1], **self._repetition) if self._repetition else None
+        reason: FinishReason = "repetition" if loop else "length" if len(answer) > room else "stop"
+        tokens = loop or min(len(answer), room)
+        return Completion(request.position, request.sample, _text(answer[:tokens]), reason, tokens)
+
+
+def _loop_end(ids: Sequence[int], max_pattern_size: int, min_pattern_size: int, min_count: int) -> int | None:
+    """How many tokens there are when the last ones are a pattern of such a size so many times; None where that never is.
+
+    After `count` times a pattern of `size`, the last `size * (count - 1)` tokens are those that came `size` before them.
+    """
+    same = dict.fromkeys(range(min_pattern_size, max_pattern_size + 1), 0)
+    for place, token in enumerate(ids):
+        for size in same:
+            same[size] = same[size] + 1 if place >= size and ids[place - size] == token else 0
+            if same[size] >= size * (min_count - 1):
+                return place + 1
+    return None

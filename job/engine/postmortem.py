@@ -55,6 +55,16 @@ _REASONS: Sequence[tuple[str, str, str]] = (
         _MORE_MEMORY,
     ),
     (
+        r"Failed to find a kernel that can implement",
+        "this device has no kernel for the model's quantisation",
+        "Choose another QUANTIZATION, or a model that is quantised in another way.",
+    ),
+    (
+        r"FP8 KV cache .*requires|kv_cache_dtype not supported",
+        "this device cannot work with a KV cache in that number format",
+        "Choose another KV_CACHE_DTYPE.",
+    ),
+    (
         r"No space left on device",
         "a disk or the shared memory is full",
         "Make room in TMPDIR, in the caches and in /dev/shm (docker run --shm-size, a memory volume of the pod).",

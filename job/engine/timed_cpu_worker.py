@@ -1,4 +1,4 @@
-"""vLLM's worker for the CPU, timed. Imported by vLLM in its own processes only: it makes torch believe that the CPU is a GPU."""
+"""vLLM's worker for the CPU, timed. Imported by vLLM in its own processes only, on a CPU: it has torch take that for a GPU."""
 
 # mypy: disable-error-code="misc"
 

@@ -13,14 +13,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from job.engine import determinism, startup
+from job.engine import cpu_build, determinism, startup
 from job.engine.adapter import Adapter
 from job.engine.postmortem import Watch, plain
 from job.engine.tokenizer import UNTRUSTED, ModelTokenizer, load_tokenizer
 from job.errors import EngineError, Problem, SettingsError
 from job.protocols import ModelFiles
-from job.records import Completion, Request
-from job.settings import Settings
+from job.records import ANSWERED, Completion, Request
+from job.settings import EngineSettings, Settings
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -31,6 +31,14 @@ if TYPE_CHECKING:
 # Requests in flight, in multiples of what the engine works on at once: enough for it never to wait for the next one.
 _WINDOW_FACTOR = 2
 _WATCH_SECONDS = 0.5
+# How vLLM's messages speak of the settings; the first that is found is named.
+_NAMED_BY = {
+    "MAX_MODEL_LEN": r"max_model_len",
+    "QUANTIZATION": r"quantization",
+    "KV_CACHE_DTYPE": r"\b(kv_)?cache_dtype\b",
+    "TENSOR_PARALLEL_SIZE": r"tensor.parallel.size|world size",
+    "DTYPE": r"\bdtype\b",
+}
 
 
 def installed_version() -> str:
@@ -127,6 +135,8 @@ class VllmBackend:
             config = arguments.create_engine_config(UsageContext.LLM_CLASS)  # for offline use: else at most 128 rows at once
         except Exception as error:
             raise SettingsError([_named(error, self._settings)]) from error
+        if current_platform.is_cpu():
+            cpu_build.check(config, self._settings.engine)
         if self._adapter:
             self._adapter.check_dtype(_dtype(config), on_cpu=current_platform.is_cpu())
         return config
@@ -143,6 +153,7 @@ class VllmBackend:
             "max_model_len": engine.max_model_len,
             "dtype": "float32" if self._bitwise and on_cpu else engine.dtype,
             "quantization": engine.quantization,
+            "kv_cache_dtype": engine.kv_cache_dtype,
             "tensor_parallel_size": engine.tensor_parallel_size,
             "gpu_memory_utilization": engine.gpu_memory_utilization,
             "kv_cache_memory_bytes": engine.kv_cache_memory_bytes,
@@ -151,9 +162,9 @@ class VllmBackend:
 
     def _sampling(self) -> dict[str, Any]:
         """What all requests have in common; each adds its own seed."""
-        from vllm.sampling_params import RequestOutputKind
+        from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind
 
-        sampling = self._settings.sampling
+        sampling, loop = self._settings.sampling, self._settings.sampling.repetition_detection
         return {
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -161,6 +172,7 @@ class VllmBackend:
             "min_p": sampling.min_p,
             "repetition_penalty": sampling.repetition_penalty,
             "max_tokens": sampling.max_tokens,
+            "repetition_detection": RepetitionDetectionParams(**loop) if loop else None,
             "stop": list(sampling.stop),
             "output_kind": RequestOutputKind.FINAL_ONLY,
         }
@@ -281,7 +293,7 @@ def _completion(output: "RequestOutput") -> Completion:
     position, sample = map(int, output.request_id.split("/"))
     (answer,) = output.outputs
     tokens = len(answer.token_ids)
-    if answer.finish_reason in ("stop", "length"):
+    if answer.finish_reason in ANSWERED:
         return Completion(position, sample, answer.text, answer.finish_reason, tokens)
     return Completion(position, sample, None, "error", tokens, f"vLLM ended it with {answer.finish_reason}")
 
@@ -295,6 +307,9 @@ def _effective(config: "VllmConfig") -> Mapping[str, object]:
         "torch": torch.__version__,
         "device": current_platform.get_device_name(),
         "dtype": _dtype(config),
+        "quantization": config.model_config.quantization,
+        "kv_cache_dtype": config.cache_config.cache_dtype,
+        "tensor_parallel_size": config.parallel_config.tensor_parallel_size,
         **lora,
         "max_num_seqs": config.scheduler_config.max_num_seqs,
         "enforce_eager": config.model_config.enforce_eager,
@@ -314,15 +329,27 @@ def _stop_token_ids(config: "VllmConfig") -> set[int]:
 
 def _named(error: Exception, settings: Settings) -> Problem:
     """The setting that vLLM's message is about, as far as it can be told."""
-    message = plain(error)
+    message = _said(error)
     if settings.engine.reproducibility == "bitwise" and re.search(r"batch.invarian", message, re.IGNORECASE):
         return Problem("REPRODUCIBILITY", "bitwise", f"vLLM cannot do that for this model or with these settings: {message}")
-    for variable, value in (("MAX_MODEL_LEN", settings.engine.max_model_len), ("QUANTIZATION", settings.engine.quantization)):
-        if variable.lower() in message.lower():
-            return Problem(variable, str(value), f"does not fit the model: {message}")
+    if variable := _variable(message, settings.engine):
+        value = getattr(settings.engine, variable.lower())
+        return Problem(variable, str(value), f"does not fit the model or this machine: {message}")
     if not settings.model.trust_remote_code and "trust_remote_code" in message:
         return Problem("MODEL_ID", settings.model.model_id, UNTRUSTED)
     named = any(re.search(rf"\b{re.escape(name)}\b", message) for name in settings.engine.engine_args)
     if named or isinstance(error, TypeError):
         return Problem("ENGINE_ARGS", str(settings.engine.engine_args), f"vLLM does not take it: {message}")
     return Problem("MODEL_ID", settings.model.model_id, f"vLLM cannot run it with these settings: {message}")
+
+
+def _variable(message: str, engine: EngineSettings) -> str | None:
+    """The setting that vLLM's words are about, None where they name none."""
+    found = (variable for variable, words in _NAMED_BY.items() if re.search(words, message, re.IGNORECASE))
+    by_its_value = engine.quantization and engine.quantization.lower() in message.lower()
+    return next(found, "QUANTIZATION" if by_its_value else None)
+
+
+def _said(error: Exception) -> str:
+    """What vLLM says, without what pydantic puts around it."""
+    return re.sub(r"^\d+ validation errors? for \w+ (Value error, )?| \[type=\w+, input_value=.*", "", plain(error))

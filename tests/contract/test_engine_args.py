@@ -4,10 +4,12 @@ import ast
 import importlib.util
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from job.engine_args import CODE, NAMED
+from job.settings import KvCacheDtype
 
 # Where vLLM describes the objects whose parts are refused.
 OBJECTS = {
@@ -50,6 +52,17 @@ def test_vllm_has_the_argument(path: str) -> None:
     assert outer in ARGUMENTS
     if inner and outer not in FREE_FORM:
         assert inner in _fields(*OBJECTS[outer])
+
+
+def test_the_formats_of_the_kv_cache_are_those_of_vllm() -> None:
+    tree = ast.parse((_vllm() / "config" / "cache.py").read_text(encoding="utf-8"))
+    (found,) = (
+        each.value
+        for each in tree.body
+        if isinstance(each, ast.Assign) and isinstance(each.targets[0], ast.Name) and each.targets[0].id == "CacheDType"
+    )
+    assert isinstance(found, ast.Subscript)
+    assert get_args(KvCacheDtype) == ast.literal_eval(found.slice)
 
 
 def test_no_other_argument_looks_as_if_it_named_code() -> None:

@@ -89,5 +89,5 @@ def test_same_command_again_loads_no_model(greedy_settings: dict[str, object], g
 def test_settings_that_do_not_fit_the_model_end_before_its_weights_are_read(greedy_settings: dict[str, object]) -> None:
     outcome = run_job(**(greedy_settings | {"MAX_MODEL_LEN": 100_000}))
     assert outcome.code == 78
-    assert "MAX_MODEL_LEN='100000': does not fit the model" in outcome.last["message"]
+    assert "MAX_MODEL_LEN='100000': does not fit the model or this machine: " in outcome.last["message"]
     assert not outcome.of("engine_ready")

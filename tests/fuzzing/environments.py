@@ -183,10 +183,21 @@ TOKENS = st.one_of(
     ),
     st.text(LETTERS, max_size=8).map(lambda text: f"{SECRET}{text}"),
 )
+REPETITIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(
+            ["max_pattern_size", "min_pattern_size", "min_count"],
+            st.integers(-1, 4) | st.sampled_from([10**30, 1.5, "2", True]),
+        ),
+        "size": st.integers(0, 3),
+    },
+)
 _SPECIAL: dict[str, st.SearchStrategy[str]] = {
     "ENGINE": st.sampled_from(["echo", "vllm", "ECHO", "", "tgi"]),
     "ENGINE_ARGS": SWITCHES.map(json.dumps) | JSON_TEXT,
     "STOP": JSON_TEXT,
+    "REPETITION_DETECTION": REPETITIONS.map(json.dumps) | JSON_TEXT,
     "DROP_COLUMNS": st.lists(st.sampled_from(["id", "instruction", "answers", "ï"]), max_size=3).map(",".join) | JSON_TEXT,
     "INSTRUCTION_COLUMN": st.sampled_from(["id", "instruction", "Instruction", "answers", " instruction", "tags"]),
     "PROMPT_TEMPLATE": st.sampled_from(["alpaca", "chat", "Alpaca", f"{HERE}/prompt.jinja"]) | PATHS,

@@ -139,6 +139,12 @@ def test_what_is_replaced_is_said_beforehand(scene: Scene) -> None:
     assert (changed["run"], changed["differing"]) == (first.last["run_id"], ["prompt", "sampling"])
 
 
+def test_a_setting_that_only_the_published_run_had_is_said_beforehand(scene: Scene) -> None:
+    assert scene.run(KV_CACHE_DTYPE="fp8").code == 0
+    (usual,) = scene.run(DRY_RUN="true").of("replaces_published")
+    assert usual["differing"] == ["kv_cache_dtype"]
+
+
 def test_a_card_that_is_no_yaml_is_left_alone_and_named(scene: Scene) -> None:
     repository = scene.hub.add_repo("dataset", REPO, files={"README.md": BROKEN}, private=True)
     before = repository.head()

@@ -29,7 +29,7 @@ def _manifest(
         model=model,
         adapter=adapter,
         dataset=data,
-        tally=tally or Tally(3, 0, {"length": 1, "stop": 2}, 30, 60),
+        tally=tally or Tally(3, 0, {"length": 1, "stop": 2}, 30, 60, 40, {8: 1, 12: 1, 40: 1}),
         generated_rows=3,
         files=[],
         seconds={},
@@ -96,6 +96,9 @@ def test_the_card_says_what_was_run() -> None:
     assert "| num_samples | 1 |\n" in card
     assert "Answers by finish_reason: length 1, stop 2." in card
     assert "Tokens: 30 in prompts, 60 in answers.\n" in card
+    assert "Tokens of an answer: median 12, 95 % have at most 40, 99 % at most 40, the longest 40.\n" in card
+    told = "1 of 3 answers (33.3 %), 66.7 % of the generated tokens."
+    assert f"Runaways, which the model did not end by itself: {told}\n\n## Columns\n" in card
     assert 'load_dataset("org/model-results", split="test")' in card
 
 
@@ -111,6 +114,26 @@ def test_settings_that_are_unset_have_no_line() -> None:
     assert "| top_k | 5 |" in _card(TOP_K=5)
 
 
+def test_of_rows_without_answers_no_lengths_are_told() -> None:
+    card = _card(tally=Tally(1, 1, {"error": 1}, 0, 0, 0, {}))
+    assert "Tokens: 0 in prompts, 0 in answers.\n\n## Columns\n" in card
+
+
+def test_how_the_model_was_computed_has_a_line_where_it_was_set() -> None:
+    chosen = {"QUANTIZATION": "fp8", "KV_CACHE_DTYPE": "fp8_e5m2", "TENSOR_PARALLEL_SIZE": 2, "DTYPE": "float16"}
+    detection = {"REPETITION_DETECTION": '{"max_pattern_size": 9, "min_count": 4}'}
+    card = _card(**chosen, **detection)
+    lines = [
+        "| quantization | `'fp8'` |",
+        "| kv_cache_dtype | `'fp8_e5m2'` |",
+        "| tensor_parallel_size | 2 |",
+        "| repetition_detection | `{'max_pattern_size': 9, 'min_pattern_size': 1, 'min_count': 4}` |",
+    ]
+    assert [line for line in card.split("\n") if line in lines] == lines
+    assert ", dtype float16, max_model_len 4096 |\n" in card
+    assert not [line for line in _card().split("\n") if line.startswith(tuple(line.split("`")[0] for line in lines))]
+
+
 def test_text_in_a_table_ends_no_cell_and_no_line() -> None:
     assert r"| stop | `['a\|b', '\n\n']` |" in _card(STOP='["a|b", "\\n\\n"]')
 
@@ -123,7 +146,10 @@ def test_text_in_a_table_ends_no_cell_and_no_line() -> None:
             "Python code that comes with the model, or that ENGINE_ARGS names, was allowed to run (TRUST_REMOTE_CODE).",
         ),
         ({"NUM_SAMPLES": "2"}, "are lists: one entry a sample."),
-        ({"tally": Tally(3, 1, {"error": 1, "stop": 2}, 0, 0)}, "1 of them have no answer; `finish_reason` says why."),
+        (
+            {"tally": Tally(3, 1, {"error": 1, "stop": 2}, 0, 9, 0, {4: 1, 5: 1})},
+            "1 of them have no answer; `finish_reason` says why.",
+        ),
     ],
 )
 def test_a_remark_is_there_only_where_it_is_true(variables: dict[str, Any], sentence: str) -> None:

@@ -62,6 +62,40 @@ def test_an_answer_that_just_fits_is_not_cut() -> None:
     assert (done.finish_reason, done.tokens) == ("stop", 5)
 
 
+LOOP = EchoTokenizer().encode(["Say " + "la! " * 20])[0]
+DETECTION = '{"max_pattern_size": 2, "min_count": 5}'
+
+
+def test_an_answer_that_loops_ends_there_where_that_is_asked_for() -> None:
+    request = Request(0, 0, LOOP, 4)  # "[4] " is a token
+    (whole,) = _all(_engine(), request)
+    (ended,) = _all(_engine(REPETITION_DETECTION=DETECTION), request)
+    assert (whole.finish_reason, whole.tokens) == ("stop", 22)
+    assert ended == Completion(0, 0, "[4] Say " + "la! " * 5, "repetition", 7)
+
+
+@pytest.mark.parametrize(("room", "reason"), [(6, "length"), (7, "length"), (8, "repetition")])
+def test_an_answer_that_is_full_when_its_loop_is_found_was_cut(room: int, reason: str) -> None:
+    """As vLLM has it, which looks whether there is room first."""
+    detection = '{"max_pattern_size": 1, "min_count": 5}'
+    (done,) = _all(_engine(REPETITION_DETECTION=detection, MAX_TOKENS=room), Request(0, 0, LOOP, 4))
+    assert (done.finish_reason, done.tokens) == (reason, min(room, 7))
+
+
+def test_a_pattern_of_another_size_is_no_loop() -> None:
+    pattern = EchoTokenizer().encode(["abcdefgh" * 10])[0]
+    for least, most, reason in (
+        (1, 1, "stop"),
+        (2, 2, "repetition"),
+        (3, 3, "stop"),
+        (1, 4, "repetition"),
+        (3, 4, "repetition"),
+    ):
+        detection = f'{{"max_pattern_size": {most}, "min_pattern_size": {least}, "min_count": 3}}'
+        (done,) = _all(_engine(REPETITION_DETECTION=detection), Request(0, 0, pattern, 4))
+        assert done.finish_reason == reason, (least, most)
+
+
 def test_every_nth_row_fails_by_its_position() -> None:
     requests = [Request(position, 0, HELLO, position) for position in range(7)]
     done = _all(_engine(ENGINE_ARGS='{"fail_every": 3}'), *requests)

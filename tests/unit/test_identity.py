@@ -45,6 +45,8 @@ def _digest(**variables: object) -> str:
         ("DTYPE", "float32"),
         ("QUANTIZATION", "fp8"),
         ("ENGINE_ARGS", '{"max_num_seqs": 8}'),
+        ("KV_CACHE_DTYPE", "fp8"),
+        ("REPETITION_DETECTION", '{"max_pattern_size": 9, "min_count": 4}'),
     ],
 )
 def test_the_digest_changes_with_a_setting_that_changes_an_answer(name: str, value: str) -> None:
@@ -96,6 +98,17 @@ def test_local_files_count_by_their_content_wherever_they_lie() -> None:
 def test_the_order_of_dropped_columns_and_engine_args_does_not_count() -> None:
     assert _digest(DROP_COLUMNS="a,b") == _digest(DROP_COLUMNS="b,a")
     assert _digest(ENGINE_ARGS='{"a": 1, "b": 2}') == _digest(ENGINE_ARGS='{"b": 2, "a": 1}')
+
+
+def test_runs_from_before_some_settings_came_keep_their_identity_where_those_are_not_set() -> None:
+    facts = describe(settings(KV_CACHE_DTYPE="auto", REPETITION_DETECTION=""), MODEL, DATA, TEMPLATE, ENGINE).facts
+    assert "kv_cache_dtype" not in facts
+    assert "repetition_detection" not in json.dumps(facts)
+
+
+def test_one_meaning_of_a_repetition_has_one_digest() -> None:
+    short, whole = '{"min_count": 4, "max_pattern_size": 9}', '{"max_pattern_size": 9, "min_pattern_size": 1, "min_count": 4}'
+    assert _digest(REPETITION_DETECTION=short) == _digest(REPETITION_DETECTION=whole)
 
 
 def test_a_secret_is_not_part_of_the_facts() -> None:

@@ -98,9 +98,9 @@ def test_positions_are_a_set(given_rows: tuple[int, set[int]]) -> None:
 TEXTS = st.text(max_size=30) | st.sampled_from(
     ["\0", "a\0b", "😀👩‍👩‍👧", "\u2028\x1f\x7f", "'; DROP TABLE finished; --", '"\\', ""]
 )
-COMPLETIONS = st.tuples(TEXTS, st.sampled_from(["stop", "length"]), st.integers(0, 2**31 - 1), st.none()) | st.tuples(
-    st.none(), st.sampled_from(["error", "too_long"]), st.just(0), TEXTS.filter(bool)
-)
+COMPLETIONS = st.tuples(
+    TEXTS, st.sampled_from(["stop", "length", "repetition"]), st.integers(0, 2**31 - 1), st.none()
+) | st.tuples(st.none(), st.sampled_from(["error", "too_long"]), st.just(0), TEXTS.filter(bool))
 
 
 @st.composite

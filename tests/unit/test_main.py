@@ -51,6 +51,16 @@ def test_a_run_that_answers_every_row_ends_with_zero(
     ]
 
 
+def test_a_run_with_runaways_says_so_when_its_results_are_written(
+    capsys: pytest.CaptureFixture[str], three_rows: Path, output: Path
+) -> None:
+    code, lines = _run(capsys, DATASET_ID=three_rows, OUTPUT_DIR=output, MAX_TOKENS=5)
+    assert (code, lines[-1]["finish_reasons"]) == (0, {"length": 3})
+    assert [line["event"] for line in lines][-3:] == ["results_written", "runaways_found", "run_finished"]
+    assert lines[-2]["level"] == "warning"
+    assert lines[-1]["answers"]["runaway_token_share"] == 1.0
+
+
 def test_no_file_of_the_results_has_a_secret(capsys: pytest.CaptureFixture[str], three_rows: Path, output: Path) -> None:
     assert _run(capsys, DATASET_ID=three_rows, OUTPUT_DIR=output)[0] == 0
     files = [file for file in output.rglob("*") if file.is_file()]

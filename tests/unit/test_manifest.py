@@ -1,6 +1,7 @@
 import json
 import platform
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -15,13 +16,17 @@ IDENTITY = Identity({"model": "m"})
 FILE = DataFile("data/test-00000-of-00001.parquet", 2, 100, 200, "f" * 64)
 
 
-def _built(model: Source, dataset: Source, adapter: Source | None = None) -> dict[str, object]:
+MODEL, DATA = Source("org/model", "a" * 40, local=False), Source("org/data", "b" * 40, local=False)
+TALLY = Tally(2, 1, {"error": 1, "length": 1}, 10, 20, 16, {16: 1})
+
+
+def _built(model: Source, dataset: Source, adapter: Source | None = None, tally: Tally | None = None) -> dict[str, Any]:
     return build(
         identity=IDENTITY,
         model=model,
         adapter=adapter,
         dataset=dataset,
-        tally=Tally(2, 1, {"error": 1, "stop": 1}, 10, 20),
+        tally=tally or TALLY,
         generated_rows=1,
         files=[FILE],
         seconds={"plan": 0.5},
@@ -42,9 +47,22 @@ def test_the_manifest_has_everything_that_is_known() -> None:
         "counts": {
             "rows": 2,
             "failed_rows": 1,
-            "finish_reasons": {"error": 1, "stop": 1},
+            "finish_reasons": {"error": 1, "length": 1},
             "prompt_tokens": 10,
             "completion_tokens": 20,
+            "runaway_tokens": 16,
+            "lengths": {"16": 1},
+        },
+        "answers": {
+            "answers": 1,
+            "runaways": 1,
+            "runaway_share": 1.0,
+            "runaway_tokens": 16,
+            "runaway_token_share": 0.8,
+            "median_tokens": 16,
+            "p95_tokens": 16,
+            "p99_tokens": 16,
+            "longest_tokens": 16,
         },
         "files": [
             {
@@ -89,6 +107,17 @@ def test_a_manifest_is_that_of_its_own_run_alone() -> None:
     )
 
 
+COUNTS = {
+    "rows": 2,
+    "failed_rows": 1,
+    "finish_reasons": {"stop": 1, "error": 1},
+    "prompt_tokens": 1,
+    "completion_tokens": 1,
+    "runaway_tokens": 0,
+    "lengths": {"1": 1},
+}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -97,17 +126,41 @@ def test_a_manifest_is_that_of_its_own_run_alone() -> None:
         {"generated_rows": "1"},
         {"engine": "device"},
         {"counts": None},
-        {"counts": {"rows": "2", "failed_rows": 1, "finish_reasons": {}, "prompt_tokens": 1, "completion_tokens": 1}},
-        {"counts": {"rows": 2, "failed_rows": 1, "finish_reasons": {"stop": "x"}, "prompt_tokens": 1, "completion_tokens": 1}},
+        {"counts": COUNTS | {"rows": "2"}},
+        {"counts": COUNTS | {"finish_reasons": {"stop": "x"}}},
+        {"counts": COUNTS | {"runaway_tokens": 1.5}},
+        {"counts": COUNTS | {"lengths": {"7": "1"}}},
+        {"counts": COUNTS | {"lengths": {"long": 1}}},
+        {"counts": COUNTS | {"lengths": {"07": 1}}},
+        {"counts": COUNTS | {"lengths": {"7" * 5000: 1}}},
+        {"counts": COUNTS | {"lengths": [7]}},
+        {"counts": {name: value for name, value in COUNTS.items() if name != "lengths"}},
         {"files": [{"path": "x"}]},
         {"versions": "\ud800"},
     ],
 )
 def test_a_manifest_that_is_not_as_it_was_built_is_none(change: dict[str, object]) -> None:
-    model, dataset = Source("org/model", "a" * 40, local=False), Source("org/data", "b" * 40, local=False)
-    built = json.loads(json_text(_built(model, dataset)))
-    assert is_of(built, IDENTITY, model, None, dataset)
-    assert not is_of(built | change, IDENTITY, model, None, dataset)
+    built = json.loads(json_text(_built(MODEL, DATA)))
+    assert is_of(built | {"counts": COUNTS}, IDENTITY, MODEL, None, DATA)
+    assert not is_of(built | change, IDENTITY, MODEL, None, DATA)
+
+
+def test_what_shards_counted_is_counted_as_if_one_process_had_counted_it() -> None:
+    """Percentiles cannot be added up: the lengths are, each of them."""
+    identity = Identity({"reproducibility": "seeded"})
+    tallies = [
+        Tally(3, 0, {"length": 1, "stop": 2}, 10, 118, 100, {9: 2, 100: 1}),
+        Tally(3, 1, {"error": 1, "repetition": 1, "stop": 1}, 20, 40, 31, {9: 1, 31: 1}),
+    ]
+    whole = Tally(6, 1, {"error": 1, "length": 1, "repetition": 1, "stop": 3}, 30, 158, 131, {9: 3, 31: 1, 100: 1})
+    parts = [
+        json.loads(json_text(_built(MODEL, DATA, tally=tally) | {"identity": {"digest": "d", "facts": identity.facts}}))
+        for tally in tallies
+    ]
+    both, one = joined(parts), _built(MODEL, DATA, tally=whole)
+    for name in ("counts", "answers"):
+        assert json_text(both[name]) == json_text(one[name])
+    assert (both["answers"]["runaways"], both["answers"]["median_tokens"], both["answers"]["p95_tokens"]) == (2, 9, 100)
 
 
 def _sang(answered: str | None) -> dict[str, object]:

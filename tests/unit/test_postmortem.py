@@ -50,6 +50,21 @@ def death(*words: str, codes: Mapping[str, int] | None = None, oom_kills: int = 
             ["Give the job more memory", "lower KV_CACHE_MEMORY_BYTES"],
         ),
         (
+            "ValueError: Failed to find a kernel that can implement the ScaledMM linear layer. Reasons: needs AMX tile support",
+            "this device has no kernel for the model's quantisation",
+            ["Choose another QUANTIZATION"],
+        ),
+        (
+            "NotImplementedError: FP8 KV cache on CPU requires x86 with AVX-512 or AMX.",
+            "this device cannot work with a KV cache in that number format",
+            ["Choose another KV_CACHE_DTYPE"],
+        ),
+        (
+            "ValueError: No valid attention backend found for cuda. Reasons: {FLASH_ATTN: [kv_cache_dtype not supported]}.",
+            "this device cannot work with a KV cache in that number format",
+            ["Choose another KV_CACHE_DTYPE"],
+        ),
+        (
             "OSError: [Errno 28] No space left on device: '/dev/shm/psm_1'",
             "a disk or the shared memory is full",
             ["/dev/shm", "--shm-size"],

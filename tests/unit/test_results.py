@@ -82,12 +82,24 @@ def test_several_samples_are_lists_in_sample_order(tmp_path: Path) -> None:
     assert table["finish_reason"].to_pylist() == [["stop", "stop"], ["length", "error"]]
     assert table["completion_tokens"].to_pylist() == [[7, 7], [9, 0]]
     assert table["seed"].to_pylist()[1] == [row_seed(5, 1, 0), row_seed(5, 1, 1)]
-    assert written.tally == Tally(2, 1, {"error": 1, "length": 1, "stop": 2}, 5, 23)
+    assert written.tally == Tally(2, 1, {"error": 1, "length": 1, "stop": 2}, 5, 23, 9, {7: 2, 9: 1})
 
 
 def test_rows_and_reasons_are_counted(tmp_path: Path) -> None:
     written = _write(tmp_path, [answered(0), failed(1), answered(2), answered(3)], [3, 1])
-    assert written.tally == Tally(4, 1, {"error": 1, "stop": 3}, 12, 21)
+    assert written.tally == Tally(4, 1, {"error": 1, "stop": 3}, 12, 21, 0, {7: 3})
+
+
+def test_runaways_are_what_the_model_did_not_end_itself_and_what_has_no_answer_has_no_length(tmp_path: Path) -> None:
+    done = [("a", "length", 30), ("b", "repetition", 20), ("c", "stop", 10), (None, "error", 5), ("d", "length", 30)]
+    rows = [
+        ResultRow(position, "p", 1, (Completion(position, 0, text, reason, tokens),))  # type: ignore[arg-type]
+        for position, (text, reason, tokens) in enumerate(done)
+    ]
+    tally = _write(tmp_path, rows, [5]).tally
+    assert tally.finish_reasons == {"error": 1, "length": 2, "repetition": 1, "stop": 1}
+    assert (tally.failed_rows, tally.completion_tokens, tally.runaway_tokens) == (1, 95, 80)
+    assert list(tally.lengths.items()) == [(10, 1), (20, 1), (30, 2)]
 
 
 def test_the_file_is_described_as_it_is(tmp_path: Path) -> None:
@@ -143,6 +155,8 @@ def finished(tmp_path: Path) -> Path:
         "finish_reasons": {"error": 1, "stop": 2},
         "prompt_tokens": 9,
         "completion_tokens": 14,
+        "runaway_tokens": 0,
+        "lengths": {"7": 2},
     }
     manifest = {"counts": counts, "files": [asdict(file)]}
     (tmp_path / MANIFEST).write_text(json.dumps(manifest))
@@ -153,7 +167,15 @@ def finished(tmp_path: Path) -> Path:
 def test_finished_results_are_found_with_their_tally(finished: Path) -> None:
     manifest = read_finished(finished, PATH, 3)
     assert manifest is not None
-    assert tally_of(manifest) == Tally(3, 1, {"error": 1, "stop": 2}, 9, 14)
+    assert tally_of(manifest) == Tally(3, 1, {"error": 1, "stop": 2}, 9, 14, 0, {7: 2})
+
+
+def test_results_of_an_earlier_release_which_counted_less_are_written_again(finished: Path) -> None:
+    manifest = json.loads((finished / MANIFEST).read_text())
+    for name in ("runaway_tokens", "lengths"):
+        del manifest["counts"][name]
+    (finished / MANIFEST).write_text(json.dumps(manifest))
+    assert read_finished(finished, PATH, 3) is None
 
 
 def test_finished_results_are_not_found_for_another_number_of_rows(finished: Path) -> None:

@@ -29,12 +29,18 @@ EXAMPLES = [
     ("sampling.repetition_penalty", "1.1", 1.1),
     ("sampling.max_tokens", "16", 16),
     ("sampling.stop", "###", ("###",)),
+    (
+        "sampling.repetition_detection",
+        '{"max_pattern_size": 20, "min_count": 10}',
+        {"max_pattern_size": 20, "min_pattern_size": 1, "min_count": 10},
+    ),
     ("sampling.seed", str(2**63 - 1), 2**63 - 1),
     ("sampling.num_samples", "1000", 1000),
     ("engine.engine", "echo", "echo"),
     ("engine.max_model_len", "2", 2),
     ("engine.dtype", "bfloat16", "bfloat16"),
     ("engine.quantization", "fp8", "fp8"),
+    ("engine.kv_cache_dtype", "fp8_e5m2", "fp8_e5m2"),
     ("engine.tensor_parallel_size", "4", 4),
     ("engine.gpu_memory_utilization", "0.5", 0.5),
     ("engine.kv_cache_memory_bytes", "1024", 1024),
@@ -67,6 +73,7 @@ def test_the_defaults_are_those_of_the_reference_run() -> None:
         "top_k": None,
         "repetition_penalty": 1.0,
         "max_tokens": 4096,
+        "repetition_detection": {},
         "stop": (),
         "seed": 0,
         "num_samples": 1,
@@ -147,6 +154,7 @@ def test_a_problem_says_what_the_variable_is_for() -> None:
         ("GPU_MEMORY_UTILIZATION", "1.1"),
         ("TRUST_REMOTE_CODE", "perhaps"),
         ("ENGINE", "gpt"),
+        ("KV_CACHE_DTYPE", "fp9"),
         ("DATASET_SPLIT", "test[:10]"),
         ("HF_ENDPOINT", "hub.example.com"),
         ("HF_ENDPOINT", "localhost:8080"),
@@ -201,6 +209,35 @@ def test_stop_with_an_empty_text_is_refused_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("{}", "needs max_pattern_size, a whole number of at least 1. End an answer that loops: "),
+        ('{"max_pattern_size": 5}', "needs min_count, a whole number of at least 2. "),
+        ('{"max_pattern_size": 5, "min_count": 1}', "needs min_count, a whole number of at least 2. "),
+        ('{"max_pattern_size": 0, "min_count": 2}', "needs max_pattern_size, a whole number of at least 1. "),
+        ('{"max_pattern_size": true, "min_count": 2}', "needs max_pattern_size, a whole number of at least 1. "),
+        ('{"max_pattern_size": 5.0, "min_count": 2}', "needs max_pattern_size, a whole number of at least 1. "),
+        ('{"max_pattern_size": 5, "min_pattern_size": "2", "min_count": 2}', "needs min_pattern_size, a whole number of "),
+        ('{"max_pattern_size": 5, "min_pattern_size": 6, "min_count": 2}', "has a min_pattern_size above its max_pattern_size"),
+        ('{"size": 5, "count": 2}', "knows no count, size, but max_pattern_size, min_pattern_size, min_count. "),
+        ("true", "is no JSON object. "),
+        ("[5, 2]", "is no JSON object. "),
+        ("20", "is no JSON object. "),
+        ("{", "Expecting property name"),
+        ('{"max_pattern_size": NaN, "min_count": 2}', "Out of range float values are not JSON compliant"),
+        (
+            '{"max_pattern_size": 50, "min_pattern_size": 10, "min_count": 10}',
+            "finds a loop after 100 tokens at the earliest, and MAX_TOKENS=100 ends an answer first: lower min_count or ",
+        ),
+    ],
+)
+def test_a_repetition_that_could_not_be_looked_for_is_refused_with_the_reason(text: str, shown: str) -> None:
+    found = problems(REPETITION_DETECTION=text, MAX_TOKENS=100)
+    assert list(found) == ["REPETITION_DETECTION"]
+    assert f"': {shown}" in found["REPETITION_DETECTION"]
+
+
+@pytest.mark.parametrize(
     ("text", "columns"), [("a", ("a",)), ("a,b", ("a", "b")), (" a ,\tb\n c,", ("a", "b", "c")), (",", ()), ("  ", ())]
 )
 def test_drop_columns_are_separated_by_commas_or_spaces(text: str, columns: tuple[str, ...]) -> None:
@@ -230,6 +267,7 @@ def test_a_system_prompt_without_the_chat_template_is_refused() -> None:
         ("max_model_len", "MAX_MODEL_LEN"),
         ("dtype", "DTYPE"),
         ("quantization", "QUANTIZATION"),
+        ("kv_cache_dtype", "KV_CACHE_DTYPE"),
         ("tensor_parallel_size", "TENSOR_PARALLEL_SIZE"),
         ("gpu_memory_utilization", "GPU_MEMORY_UTILIZATION"),
         ("kv_cache_memory_bytes", "KV_CACHE_MEMORY_BYTES"),

@@ -47,6 +47,25 @@ def test_no_code_of_the_model_is_trusted_unless_that_is_said(tmp_path: Path) -> 
     assert _engine_args(tmp_path, TRUST_REMOTE_CODE="true")["trust_remote_code"] is True
 
 
+@pytest.mark.parametrize(
+    ("variables", "argument", "value"),
+    [
+        ({"DTYPE": "float16"}, "dtype", "float16"),
+        ({"QUANTIZATION": "fp8"}, "quantization", "fp8"),
+        ({"KV_CACHE_DTYPE": "fp8_e5m2"}, "kv_cache_dtype", "fp8_e5m2"),
+        ({"TENSOR_PARALLEL_SIZE": 4}, "tensor_parallel_size", 4),
+        ({"ENGINE_ARGS": '{"max_num_seqs": 8}'}, "max_num_seqs", 8),
+    ],
+)
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_how_the_model_is_computed_is_passed_on(
+    tmp_path: Path, variables: dict[str, object], argument: str, value: object, on_cpu: bool
+) -> None:
+    usual = _engine_args(tmp_path, on_cpu=on_cpu)
+    assert usual.get(argument) != value
+    assert _engine_args(tmp_path, on_cpu=on_cpu, **variables) == usual | {argument: value}
+
+
 def test_bitwise_is_float32_on_a_cpu_and_vllms_batch_invariance_with_other_parts_on_a_gpu(tmp_path: Path) -> None:
     for level, dtype in (("seeded", "auto"), ("bitwise", "float32")):
         arguments = _engine_args(tmp_path, REPRODUCIBILITY=level)
@@ -98,7 +117,7 @@ def _done(finish_reason: str | None, request_id: str = "12/3") -> Completion:
     return _completion(output)
 
 
-@pytest.mark.parametrize("reason", ["stop", "length"])
+@pytest.mark.parametrize("reason", ["stop", "length", "repetition"])
 def test_an_answer_keeps_its_text_as_generated(reason: str) -> None:
     assert _done(reason) == Completion(12, 3, " text\n", reason, 3)  # type: ignore[arg-type]
 
@@ -144,11 +163,34 @@ def test_vllm_is_chosen_by_default_and_its_files_are_not_looked_at_yet(tmp_path:
         backend.check()
 
 
+PYDANTIC = "[type=value_error, input_value=ArgsKwargs((), {'model': 1}), input_type=ArgsKwargs]"
+
+
 @pytest.mark.parametrize(
     ("error", "shown"),
     [
-        (ValueError("User-specified max_model_len\n (9) is too large"), "MAX_MODEL_LEN='4096': does not fit the model: User"),
-        (ValueError("Unknown quantization method"), "QUANTIZATION='fp9': does not fit the model: Unknown"),
+        (
+            ValueError("User-specified max_model_len\n (9) is too large"),
+            "MAX_MODEL_LEN='4096': does not fit the model or this machine: User",
+        ),
+        (ValueError("Unknown quantization method"), "QUANTIZATION='fp9': does not fit the model or this machine: Unknown"),
+        (
+            ValueError("Cannot find the config file for FP9"),
+            "QUANTIZATION='fp9': does not fit the model or this machine: Cannot find",
+        ),
+        (ValueError("kv_cache_dtype is not x"), "KV_CACHE_DTYPE='auto': does not fit the model or this machine: kv_cache"),
+        (
+            ValueError("World size (4) is larger than the number of available GPUs (1)"),
+            "TENSOR_PARALLEL_SIZE='4': does not fit the model or this machine: World size (4)",
+        ),
+        (
+            ValueError("Bfloat16 is not supported: set the `dtype` flag"),
+            "DTYPE='bfloat16': does not fit the model or this machine: Bfloat16",
+        ),
+        (
+            ValueError(f"1 validation error for VllmConfig\n  Value error, no such layer {PYDANTIC}"),
+            "MODEL_ID='org/model': vLLM cannot run it with these settings: no such layer",
+        ),
         (ValueError("max_lora_rank: not 1, 8"), "ENGINE_ARGS=\"{'x': 1, 'max_lora_rank': 9}\": vLLM does not take it: max"),
         (
             TypeError("unexpected keyword argument 'x'"),
@@ -163,5 +205,7 @@ def test_vllm_is_chosen_by_default_and_its_files_are_not_looked_at_yet(tmp_path:
     ],
 )
 def test_a_refusal_of_vllm_names_the_variable(error: Exception, shown: str) -> None:
-    problem = _named(error, settings(QUANTIZATION="fp9", ENGINE_ARGS='{"x": 1, "max_lora_rank": 9}'))
+    variables = {"QUANTIZATION": "fp9", "DTYPE": "bfloat16", "TENSOR_PARALLEL_SIZE": 4}
+    problem = _named(error, settings(**variables, ENGINE_ARGS='{"x": 1, "max_lora_rank": 9}'))
     assert str(problem).startswith(shown)
+    assert "input_value" not in str(problem)
