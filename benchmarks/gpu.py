@@ -30,6 +30,7 @@ from benchmarks.scale import ROOT
 from benchmarks.shape import MAX_MODEL_LEN, short_with_runaways, write_model, write_rows
 from scripts.loop import gpus
 from scripts.loop.children import StartedChild
+from scripts.loop.main import side_by_side
 from scripts.loop.runners import Command, Processes
 from scripts.loop.schedule import Effects, Loop
 from scripts.loop.settings import LoopSettings
@@ -187,7 +188,7 @@ class _NoStops:
 
 
 def models(bench: Bench) -> None:
-    """Three models after one another by the plain script, and at once by the loop."""
+    """Three models after one another by the plain script, and at once by the loop, with and without MPS."""
     report, plain = bench.plain(bench.models, [bench.small])
     print("\n### models\n\n| side | seconds | of the plain script | each model |\n|---|---:|---:|---|")
     parts = [f"{each['start']:.0f} + {each['passes'][0]['seconds']:.0f} + {each['end']:.0f}" for each in report["models"]]
@@ -195,13 +196,12 @@ def models(bench: Bench) -> None:
         f"| plain script | {plain:.1f} | | import {report['import']:.0f}, then start + generate + end: {', '.join(parts)} |",
         flush=True,
     )
-    for number in range(bench.repeat):
-        seconds, each = _at_once(bench, f"models-{number}")
-        state = "caches empty" if number == 0 and not (bench.folder / "start-cold").exists() else "caches warm"
-        print(f"| job, {MODELS} at once, {state} | {seconds:.1f} | {seconds / plain:.2f} | {'; '.join(each)} |", flush=True)
+    for number, mps in enumerate([*["auto"] * bench.repeat, "off"]):
+        seconds, each = _at_once(bench, f"models-{number}", mps)
+        print(f"| job, {MODELS} at once, MPS={mps} | {seconds:.1f} | {seconds / plain:.2f} | {'; '.join(each)} |", flush=True)
 
 
-def _at_once(bench: Bench, name: str) -> tuple[float, list[str]]:
+def _at_once(bench: Bench, name: str, mps: str) -> tuple[float, list[str]]:
     """Seconds from the start of the loop to its end, and what became of each model."""
     (gpu, *_) = gpus.found_gpus(None)
     part = (gpu.memory or 0) * _SHARED_UTILIZATION / MODELS
@@ -216,7 +216,9 @@ def _at_once(bench: Bench, name: str) -> tuple[float, list[str]]:
     settings = LoopSettings.from_env(environ)
     started = time.monotonic()
     effects = Effects(StartedChild, lambda *_: None, time.monotonic, time.sleep)
-    outcomes = Loop(settings, gpus.slots([gpu], MODELS, 1), _Runner(), _NoStops(), effects).run()
+    slots, runner = gpus.slots([gpu], MODELS, 1), _Runner()
+    with side_by_side(settings, slots, runner) as prepared:
+        outcomes = Loop(prepared, slots, runner, _NoStops(), effects).run()
     seconds = time.monotonic() - started
     if any(outcome.exit_code for outcome in outcomes):
         sys.exit("\n".join(f"{outcome.model}: {outcome.exit_code} {outcome.message}" for outcome in outcomes))

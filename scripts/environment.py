@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / ".env.example"
-LOOP_NAMES = frozenset({"MODEL_IDS", "PARALLEL", "RUNNER", "IMAGE"})  # of scripts/generate-all, not of the job
+LOOP_NAMES = frozenset({"MODEL_IDS", "PARALLEL", "RUNNER", "IMAGE", "MPS"})  # of scripts/generate-all, not of the job
 
 # One assignment as python-dotenv reads it, whose quoted value may have line ends in it; or a line that is none.
 _LINE = re.compile(

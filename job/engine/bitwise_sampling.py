@@ -13,7 +13,7 @@ import torch
 from vllm.triton_utils import tl, triton
 
 _BLOCK = 4096
-_WARPS = 8
+_WARPS = 32  # the fastest of 8, 16 and 32, for 1 to 334 rows: benchmarks/RESULTS.md, section sampling
 
 
 @triton.jit

@@ -6,9 +6,11 @@ Nothing else may import this module: being imported is what it does.
 from vllm.v1.sample.ops import topk_topp_sampler
 
 from job.engine.adapter import AdapterWorker
+from job.engine.bitwise_matmul import use_tiles
 from job.engine.bitwise_sampling import apply_top_k_top_p
 
 topk_topp_sampler.apply_top_k_top_p_triton = apply_top_k_top_p
+use_tiles()
 
 
 class BitwiseWorker(AdapterWorker):

@@ -6,6 +6,8 @@ On a CPU float32 is enough for that. On a GPU three things are needed with vLLM 
 - Triton's attention: FlashAttention 3, its first choice on Hopper, rounds otherwise where a step has prompts beside answers;
 - top-k and top-p of our own (`bitwise_sampling`), as those of vLLM depend on how many rows are sampled.
 
+And one makes it bearable: tiles that fit the number of rows (`bitwise_matmul`).
+
 The noise is drawn from a row's seed and the token's position alone.
 """
 
@@ -17,7 +19,12 @@ from typing import Any
 from job.errors import Problem, SettingsError
 from job.settings import EngineSettings
 
-MODULE, NAME = "vllm.v1.sample.ops.topk_topp_sampler", "apply_top_k_top_p_triton"
+# What is replaced in vLLM.
+REPLACED = (
+    ("vllm.v1.sample.ops.topk_topp_sampler", "apply_top_k_top_p_triton"),
+    ("vllm.model_executor.determinism.batch_invariant_configs", "_TUNED_MATMUL_CONFIGS_FOR_DEVICE"),
+    ("vllm.model_executor.determinism.batch_invariant_configs", "_MatmulShapeConfig"),
+)
 WORKER = "job.engine.bitwise_worker.BitwiseWorker"
 ENGINE_ARGS: Mapping[str, Any] = {"worker_extension_cls": WORKER, "attention_config": {"backend": "TRITON_ATTN"}}
 _ALSO_ATTENTION = "attention_backend"
@@ -32,14 +39,19 @@ def set_mode(*, batch_invariant: bool) -> None:
     os.environ[_MODE] = "1" if batch_invariant else "0"
 
 
-def check_sampler() -> None:
-    """On a GPU, before anything is loaded. Raises: SettingsError where this vLLM has no such function to replace."""
-    if not callable(getattr(import_module(MODULE), NAME, None)):
-        message = (
-            f"needs {NAME} in {MODULE}, which this version of vLLM does not have: use the version that this job is pinned to, "
-            f"or REPRODUCIBILITY=seeded"
-        )
-        raise SettingsError([Problem("REPRODUCIBILITY", "bitwise", message)])
+def check_replaceable() -> None:
+    """On a GPU, before anything is loaded. Raises: SettingsError where this vLLM lacks what is to be replaced."""
+    for module, name in REPLACED:
+        try:
+            there = hasattr(import_module(module), name)
+        except ImportError:
+            there = False
+        if not there:
+            message = (
+                f"needs {name} in {module}, which this version of vLLM does not have: use the version that this job is "
+                f"pinned to, or REPRODUCIBILITY=seeded"
+            )
+            raise SettingsError([Problem("REPRODUCIBILITY", "bitwise", message)])
 
 
 def check(settings: EngineSettings, *, on_cpu: bool) -> None:

@@ -126,7 +126,7 @@ class VllmBackend:
         from vllm.usage.usage_lib import UsageContext
 
         if self._bitwise and not current_platform.is_cpu():
-            determinism.check_sampler()
+            determinism.check_replaceable()
         try:
             chosen = startup.worker(current_platform.device_name)
             if not current_platform.is_cpu():

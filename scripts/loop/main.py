@@ -3,14 +3,15 @@
 import signal
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from types import FrameType
 
 from job.disk import check_writable, disk_errors, json_text, write_whole
 from job.errors import JobError
 from scripts.environment import ROOT, layered, read
-from scripts.loop import gpus, runners, summary
+from scripts.loop import gpus, mps, runners, summary
 from scripts.loop.children import StartedChild
 from scripts.loop.schedule import Effects, Loop
 from scripts.loop.settings import LoopSettings
@@ -40,6 +41,16 @@ def main(environ: Mapping[str, str]) -> int:
         return error.exit_code
 
 
+@contextmanager
+def side_by_side(settings: LoopSettings, slots: Sequence[gpus.Slot], runner: runners.Runner) -> Iterator[LoopSettings]:
+    """The settings with what has models that share a GPU use it at the same time, while the block runs."""
+    if not mps.wanted(slots, settings.environ, containers=isinstance(runner, runners.Containers)):
+        yield settings
+        return
+    with mps.service(settings.environ) as variables:
+        yield replace(settings, environ={**settings.environ, **variables})
+
+
 def _generate_all(settings: LoopSettings) -> int:
     check_writable(settings.output)
     found = gpus.found_gpus(settings.environ.get("CUDA_VISIBLE_DEVICES"))
@@ -56,7 +67,8 @@ def _generate_all(settings: LoopSettings) -> int:
 
     at_once = "one after the other" if settings.parallel == 1 else f"{settings.parallel} at once"
     say("", f"models: {len(settings.models)}, {at_once}, as {runner.description}")
-    outcomes = Loop(settings, slots, runner, stops, Effects(StartedChild, say, time.monotonic, time.sleep)).run()
+    with side_by_side(settings, slots, runner) as prepared:
+        outcomes = Loop(prepared, slots, runner, stops, Effects(StartedChild, say, time.monotonic, time.sleep)).run()
     code = summary.exit_code(outcomes, stopped=bool(stops.count))
     with suppress(OSError):
         print(f"\n{summary.table(outcomes)}", flush=True)

@@ -55,6 +55,8 @@ class LoopSettings:
         problems += [*_names(models), *_shared(environ, models)]
         if runner not in RUNNERS:
             problems.append(Problem("RUNNER", runner, f"is none of {', '.join(RUNNERS)}"))
+        if environ.get("MPS", "auto") not in ("auto", "off"):
+            problems.append(Problem("MPS", environ["MPS"], "is none of auto, off"))
         if not parallel.isdecimal() or int(parallel) < 1:
             problems.append(Problem("PARALLEL", parallel, "is not the number of models to run at once: 1 or more"))
         if problems:

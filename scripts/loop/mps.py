@@ -1,0 +1,62 @@
+"""NVIDIA's Multi-Process Service (MPS): kernels of several processes side by side on a GPU, where they would take turns.
+
+A step of a model that answers few rows reads its weights, and in between most of the GPU is idle: models side by side fill each
+other's gaps. How much that is says benchmarks/RESULTS.md, section models. Its daemon is a plain process of the user, which ends
+with the loop, and no setting of the GPU is changed.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from scripts.loop.bound import __file__ as bound
+from scripts.loop.gpus import Slot
+
+CONTROL = "nvidia-cuda-mps-control"
+PIPES, LOGS = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
+_PATIENCE_SECONDS = 15.0
+
+
+def wanted(slots: Sequence[Slot], environ: Mapping[str, str], *, containers: bool) -> bool:
+    """Whether models share a GPU, as processes, and neither is MPS=off nor is there a service that somebody else set up."""
+    chosen = environ.get("MPS", "auto") != "off" and PIPES not in environ
+    return chosen and not containers and any(slot.shares_gpus for slot in slots)
+
+
+@contextmanager
+def service(environ: Mapping[str, str], control: str = CONTROL) -> Iterator[Mapping[str, str]]:
+    """The variables that have CUDA use a service of its own while the block runs; none where this machine has no MPS."""
+    if not shutil.which(control):
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="mps-", ignore_cleanup_errors=True) as folder:
+        variables = {PIPES: folder, LOGS: folder}
+        # Its clients name GPUs by numbers that count all of them.
+        own = {name: value for name, value in environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+        own |= {**variables, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+        command = [sys.executable, "-I", "-S", bound, str(os.getpid()), str(int(signal.SIGTERM)), control, "-f"]
+        with (Path(folder) / "daemon").open("wb") as log:
+            daemon = subprocess.Popen(
+                command, env=own, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, process_group=0
+            )
+        try:
+            yield variables
+        finally:
+            _end(daemon, control, own)
+
+
+def _end(daemon: "subprocess.Popen[bytes]", control: str, environ: Mapping[str, str]) -> None:
+    """In order, with the servers that it started; by force where it does not listen."""
+    with suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run([control], env=environ, input=b"quit\n", capture_output=True, timeout=_PATIENCE_SECONDS, check=False)
+    try:
+        daemon.wait(_PATIENCE_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(daemon.pid, signal.SIGKILL)
+        daemon.wait()
