@@ -17,7 +17,9 @@ from job.settings import EngineSettings
 
 # Graphs of whole steps from vLLM's own kernels: as fast as what torch.compile makes, and ready in seconds.
 GRAPHS: Mapping[str, Any] = {"mode": 0, "cudagraph_mode": "FULL"}
-_MOST_CAPTURED = 512  # requests, as vLLM has it: beyond them the launch of kernels no longer counts
+_FEW = 512  # requests: as many as vLLM captures graphs for by itself
+# With more, answers are made beside prompts all the time, in steps of up to so many tokens.
+_LARGEST_STEP = 2048
 _CHOSEN_ELSEWHERE = ("optimization_level", "enforce_eager")
 _METHOD = "VLLM_WORKER_MULTIPROC_METHOD"
 WORKERS = "job.engine.timed_"
@@ -58,16 +60,21 @@ def compilation(settings: EngineSettings, requests: int) -> dict[str, Any]:
     given = settings.engine_args.get("compilation_config", {})
     if settings.enforce_eager or any(name in settings.engine_args for name in _CHOSEN_ELSEWHERE) or not isinstance(given, dict):
         return {}
-    chosen = {} if settings.compile_model or "mode" in given else dict(GRAPHS)
-    if "cudagraph_capture_sizes" not in given and requests < _MOST_CAPTURED:
-        chosen["max_cudagraph_capture_size"] = _captured(requests)
+    compiled = settings.compile_model or "mode" in given
+    chosen = {} if compiled else dict(GRAPHS)
+    if "cudagraph_capture_sizes" not in given and "max_cudagraph_capture_size" not in given:
+        if requests < _FEW:
+            chosen["max_cudagraph_capture_size"] = _captured_sizes(requests)[-1]
+        elif not compiled:
+            chosen["cudagraph_capture_sizes"] = _captured_sizes(_LARGEST_STEP)
     return {"compilation_config": chosen | given}
 
 
-def _captured(requests: int) -> int:
-    """The smallest batch size that vLLM captures and that holds them all: in steps of 8, and of 16 from 256 on."""
-    step = 8 if requests < 256 else 16
-    return -(-max(requests, 1) // step) * step
+def _captured_sizes(largest: int) -> list[int]:
+    """Tokens of the steps that graphs are captured for: vLLM's own choice up to 512, and coarser above. The last is enough
+    for the largest."""
+    sizes = [1, 2, 4, *range(8, 256, 8), *range(256, 512, 16), *range(512, 1024, 32), *range(1024, _LARGEST_STEP + 1, 64)]
+    return sizes[: next(number for number, size in enumerate(sizes, 1) if size >= max(largest, 8))]
 
 
 def worker(device: str) -> dict[str, Any]:

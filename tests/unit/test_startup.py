@@ -17,7 +17,7 @@ def compilation(requests: int = 10_000, /, **variables: object) -> Any:
 
 
 def test_whole_steps_are_graphs_and_nothing_is_compiled() -> None:
-    assert compilation() == {"mode": 0, "cudagraph_mode": "FULL"}
+    assert compilation(334) == {"mode": 0, "cudagraph_mode": "FULL", "max_cudagraph_capture_size": 336}
 
 
 def test_a_compiled_model_is_as_vllm_has_it() -> None:
@@ -32,8 +32,10 @@ def test_whoever_says_how_to_compile_is_left_alone(variables: dict[str, str]) ->
 
 def test_what_engine_args_say_of_compilation_comes_first() -> None:
     assert compilation(ENGINE_ARGS='{"compilation_config": {"mode": 3}}') == {"mode": 3}
-    given = compilation(ENGINE_ARGS='{"compilation_config": {"cudagraph_mode": "FULL_DECODE_ONLY"}}')
-    assert given == {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}
+    given = compilation(8, ENGINE_ARGS='{"compilation_config": {"cudagraph_mode": "FULL_DECODE_ONLY"}}')
+    assert given == {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY", "max_cudagraph_capture_size": 8}
+    largest = compilation(ENGINE_ARGS='{"compilation_config": {"max_cudagraph_capture_size": 64}}')
+    assert largest == {"mode": 0, "cudagraph_mode": "FULL", "max_cudagraph_capture_size": 64}
     sizes = compilation(5, ENGINE_ARGS='{"compilation_config": {"cudagraph_capture_sizes": [1, 2]}}')
     assert sizes == {"mode": 0, "cudagraph_mode": "FULL", "cudagraph_capture_sizes": [1, 2]}
 
@@ -43,8 +45,11 @@ def test_no_graph_is_captured_for_more_requests_than_there_are(requests: int, si
     assert compilation(requests)["max_cudagraph_capture_size"] == size
 
 
-def test_many_requests_have_the_graphs_that_vllm_wants() -> None:
-    assert "max_cudagraph_capture_size" not in compilation(512)
+def test_many_requests_have_graphs_for_steps_of_answers_beside_prompts() -> None:
+    sizes = compilation(512)["cudagraph_capture_sizes"]
+    assert sizes == sorted(set(sizes))
+    assert sizes[-1] == 2048
+    assert [size for size in sizes if size <= 512] == [1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)], "as vLLM has them"
 
 
 def test_workers_are_timed_where_there_are_such_ones() -> None:
