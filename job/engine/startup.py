@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,18 +105,18 @@ def _read(files: Sequence[Path]) -> None:
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
-def alone_in_cache(settings: EngineSettings, folder: Path) -> AbstractContextManager[object]:
+@contextmanager
+def alone_in_cache(settings: EngineSettings, folder: Path) -> Iterator[None]:
     """One start at a time where models are compiled: torch.compile's cache is not made for several writers.
 
-    What Triton keeps is, and graphs are not kept at all. folder: the cache of vLLM.
+    What Triton keeps is, and graphs are not kept at all. folder: the cache of vLLM; one that cannot be written needs no lock.
     """
-    if not settings.compile_model:
-        return nullcontext()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / "compile.lock")
-    except OSError:  # a cache that cannot be written needs no lock
-        return nullcontext()
+    with ExitStack() as held:
+        if settings.compile_model:
+            with suppress(OSError):
+                folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(FileLock(folder / "compile.lock"))
+        yield
 
 
 def fork_the_core() -> None:

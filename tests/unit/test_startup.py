@@ -98,3 +98,9 @@ def test_only_compiled_models_start_one_at_a_time(tmp_path: Path) -> None:
             other.acquire(timeout=0)
     other.acquire(timeout=0)
     other.release()
+
+
+def test_a_cache_that_cannot_be_written_needs_no_lock(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file in its place")
+    with startup.alone_in_cache(settings(COMPILE_MODEL="true").engine, tmp_path / "cache"):
+        pass
