@@ -217,7 +217,7 @@ def _at_once(bench: Bench, name: str, mps: str) -> tuple[float, list[str]]:
     started = time.monotonic()
     effects = Effects(StartedChild, lambda *_: None, time.monotonic, time.sleep)
     slots, runner = gpus.slots([gpu], MODELS, 1), _Runner()
-    with side_by_side(settings, slots, runner) as prepared:
+    with side_by_side(settings, slots, runner, print) as prepared:
         outcomes = Loop(prepared, slots, runner, _NoStops(), effects).run()
     seconds = time.monotonic() - started
     if any(outcome.exit_code for outcome in outcomes):

@@ -128,6 +128,17 @@ def worst(engines: Sequence[Facts]) -> Facts:
     return {_NAME: max(records, key=lambda record: record.differing).model_dump()} if records else {}
 
 
+def with_earlier(engine: Facts, earlier: Facts) -> Facts:
+    """The facts of an engine that goes on where another one was, with what the canaries of both found: the more changes, and
+    the older fingerprint that is known."""
+    now, before = record_of(engine), record_of(earlier)
+    if not now or not before:
+        return {**engine, **worst([engine, earlier])}
+    found = max(now, before, key=lambda record: record.differing)
+    known = before if before.answered else now
+    return {**engine, _NAME: found.model_copy(update={"asked": known.asked, "answered": known.answered}).model_dump()}
+
+
 def fitted(prompts: Prompts, max_model_len: int) -> Prompts:
     """The token ids of TEXTS, cut where they would leave no room for an answer in max_model_len, in tokens."""
     longest = max(1, max_model_len - max(tokens for _, tokens in (_SIZE, _SIZE_ON_CPU)))
@@ -155,7 +166,7 @@ def sing(engine: Engine, prompts: Prompts) -> Findings:
         judged=len(prompts) - len(errors),
         differing=len(differences),
         in_company=len(requests),
-        tokens=tokens,
+        tokens=max((answer.tokens for answer in alone), default=0),
         asked=_digest([[list(request.token_ids), request.seed, request.max_tokens] for request in single]),
         answered=_digest([_content(answer) for answer in alone]) if all(map(_is_answer, alone)) else None,
     )

@@ -93,7 +93,7 @@ _UNUSUAL = {
     "kv_cache_dtype": "auto",
     "tensor_parallel_size": 1,
     "enforce_eager": False,
-    "compile_model": False,
+    "compile_model": None,
 }
 _FACTS = ("reproducibility", "prompt", "engine", "dtype", "max_model_len", "trust_remote_code", "instruction_column")
 

@@ -44,9 +44,13 @@ def describe(
     model, dataset, adapter: as resolved; a local one counts by its content, wherever it lies.
     template: the prompt template with the text that the model's commit does not pin; engine: its name and version.
     """
-    sampling, cache = settings.sampling.model_dump(mode="json"), settings.engine.kv_cache_dtype
-    # These two came when there were runs already. They are named only where they are set, so that those keep their identities.
-    later = {} if cache == "auto" else {"kv_cache_dtype": cache}
+    sampling, engine_settings = settings.sampling.model_dump(mode="json"), settings.engine
+    # These came when there were runs already. They are named only where they are set, so that those keep their identities.
+    later: dict[str, object] = {}
+    if engine_settings.kv_cache_dtype != "auto":
+        later["kv_cache_dtype"] = engine_settings.kv_cache_dtype
+    if engine_settings.compile_model is not None:
+        later["compile_model"] = engine_settings.compile_model
     if not sampling["repetition_detection"]:
         del sampling["repetition_detection"]
     return Identity(
@@ -66,9 +70,8 @@ def describe(
             "dtype": settings.engine.dtype,
             "quantization": settings.engine.quantization,
             "reproducibility": settings.engine.reproducibility,
-            # These change roundings, on a GPU.
+            # Both change roundings, on a GPU.
             "enforce_eager": settings.engine.enforce_eager,
-            "compile_model": settings.engine.compile_model,
             "tensor_parallel_size": settings.engine.tensor_parallel_size,
             "engine_args": settings.engine.engine_args,
             **later,

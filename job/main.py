@@ -26,7 +26,6 @@ LIBRARY_DEFAULTS = {
     "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # datasets would name each dataset, a private one too, to a server that is not the Hub
     "TOKENIZERS_PARALLELISM": "false",  # its threads would not survive the engine's fork
     "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",  # measured on two cores: 1.4 times as fast as with one of them left idle
-    "VLLM_ENABLE_STARTUP_PLAN": "1",  # the next start on the same GPU finds in vLLM's cache how much memory was left
     "VLLM_HOST_IP": "127.0.0.1",  # the engine's processes talk to each other on this machine only
     "VLLM_NO_USAGE_STATS": "1",
 }

@@ -299,7 +299,9 @@ def _generate(plan: Plan, journal: Journal, spool: Spool, finished: int, effects
             return False
         with disk_errors(plan.folder):
             if finished:
-                _check_hardware(plan, _engine_facts(plan.part_folder), facts)
+                earlier = _engine_facts(plan.part_folder)
+                _check_hardware(plan, earlier, facts)
+                facts = canary.with_earlier(facts, earlier)
             write_whole(plan.part_folder / ENGINE_FACTS, json_text(facts))
         log.info("engine_ready", seconds=account.seconds["engine_start"], seconds_by_phase=engine.start_seconds, **facts)
         return _feed(plan, journal, spool, engine, finished, effects, account)

@@ -1,6 +1,6 @@
 """How vLLM gets to its first token: what it is told, and how long each part takes.
 
-What a start costs on a GPU, and what was tried, is in benchmarks/RESULTS.md, section start-up.
+What a start costs on a GPU, and what was tried, is in benchmarks/RESULTS.md, section start.
 """
 
 import os
@@ -15,12 +15,15 @@ from filelock import FileLock
 
 from job.settings import EngineSettings
 
-# Graphs of whole steps from vLLM's own kernels: as fast as what torch.compile makes, and ready in seconds.
+# Graphs of whole steps from vLLM's own kernels: as fast as what torch.compile makes, and ready in seconds. On Hopper, where
+# that was measured, and where attention (FlashAttention 3) can be part of any graph: elsewhere only in steps without prompts.
 GRAPHS: Mapping[str, Any] = {"mode": 0, "cudagraph_mode": "FULL"}
+HOPPER = 9
 _FEW = 512  # requests: as many as vLLM captures graphs for by itself
 # With more, answers are made beside prompts all the time, in steps of up to so many tokens.
 _LARGEST_STEP = 2048
-_CHOSEN_ELSEWHERE = ("optimization_level", "enforce_eager")
+# Arguments with which ENGINE_ARGS decide on all of this.
+_THEIRS = ("compilation_config", "optimization_level", "cudagraph_capture_sizes", "max_cudagraph_capture_size")
 _METHOD = "VLLM_WORKER_MULTIPROC_METHOD"
 WORKERS = "job.engine.timed_"
 _WORKER_NAMES = {
@@ -52,22 +55,27 @@ class Stopwatch:
         return {name: round(value, 3) for name, value in seconds.items()}
 
 
-def compilation(settings: EngineSettings, requests: int) -> dict[str, Any]:
-    """vLLM's arguments for graphs and compilation, on a GPU; what ENGINE_ARGS says of them comes first.
+def compiles(settings: EngineSettings, capability: int | None) -> bool:
+    """Whether torch.compile may be at work. capability: the GPU's major number, None for none of NVIDIA's."""
+    if any(name in settings.engine_args for name in _THEIRS):
+        return True
+    return settings.compile_model if settings.compile_model is not None else capability != HOPPER
+
+
+def compilation(settings: EngineSettings, requests: int, capability: int | None) -> dict[str, Any]:
+    """vLLM's arguments for graphs and compilation, on a GPU; none, where ENGINE_ARGS say something of them.
 
     requests: how many answers are to be generated. Graphs for more at once than there are would be captured in vain.
     """
-    given = settings.engine_args.get("compilation_config", {})
-    if settings.enforce_eager or any(name in settings.engine_args for name in _CHOSEN_ELSEWHERE) or not isinstance(given, dict):
+    if settings.enforce_eager or any(name in settings.engine_args for name in _THEIRS):
         return {}
-    compiled = settings.compile_model or "mode" in given
+    compiled = compiles(settings, capability)
     chosen = {} if compiled else dict(GRAPHS)
-    if "cudagraph_capture_sizes" not in given and "max_cudagraph_capture_size" not in given:
-        if requests < _FEW:
-            chosen["max_cudagraph_capture_size"] = _captured_sizes(requests)[-1]
-        elif not compiled:
-            chosen["cudagraph_capture_sizes"] = _captured_sizes(_LARGEST_STEP)
-    return {"compilation_config": chosen | given}
+    if requests < _FEW:
+        chosen["max_cudagraph_capture_size"] = _captured_sizes(requests)[-1]
+    elif not compiled:
+        chosen["cudagraph_capture_sizes"] = _captured_sizes(_LARGEST_STEP)
+    return {"compilation_config": chosen} if chosen else {}
 
 
 def _captured_sizes(largest: int) -> list[int]:
@@ -83,11 +91,17 @@ def worker(device: str) -> dict[str, Any]:
     return {"worker_cls": name} if name else {}
 
 
-def read_ahead(folder: Path) -> None:
-    """Have the weights read into free memory while vLLM is being imported; where they would fill it, they are left alone."""
+def read_ahead(folder: Path) -> threading.Thread | None:
+    """Have the weights read into free memory while vLLM is being imported; where they would fill it, they are left alone.
+
+    Returns: the thread that asks for it.
+    """
     weights = [file for file in folder.glob("*.safetensors") if file.is_file()]
-    if sum(file.stat().st_size for file in weights) < _free_memory() / 2:
-        threading.Thread(target=_read, args=(weights,), name="read-ahead", daemon=True).start()
+    if sum(file.stat().st_size for file in weights) >= _free_memory() / 2:
+        return None
+    thread = threading.Thread(target=_read, args=(weights,), name="read-ahead", daemon=True)
+    thread.start()
+    return thread
 
 
 def _free_memory() -> int:
@@ -106,16 +120,15 @@ def _read(files: Sequence[Path]) -> None:
 
 
 @contextmanager
-def alone_in_cache(settings: EngineSettings, folder: Path) -> Iterator[None]:
-    """One start at a time where models are compiled: torch.compile's cache is not made for several writers.
+def alone_in_cache(folder: Path) -> Iterator[None]:
+    """One start at a time for models that are compiled: torch.compile's cache is not made for several writers.
 
     What Triton keeps is, and graphs are not kept at all. folder: the cache of vLLM; one that cannot be written needs no lock.
     """
     with ExitStack() as held:
-        if settings.compile_model:
-            with suppress(OSError):
-                folder.mkdir(parents=True, exist_ok=True)
-                held.enter_context(FileLock(folder / "compile.lock"))
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(folder / "compile.lock"))
         yield
 
 

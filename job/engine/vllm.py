@@ -8,7 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -103,7 +103,8 @@ class VllmBackend:
         watch = Watch()
         if _is_cpu_build():
             startup.fork_the_core()
-        with startup.alone_in_cache(self._settings.engine, Path(envs.VLLM_CACHE_ROOT)):
+        compiles = not _is_cpu_build() and startup.compiles(self._settings.engine, _capability())
+        with startup.alone_in_cache(Path(envs.VLLM_CACHE_ROOT)) if compiles else nullcontext():
             began = time.monotonic()
             try:
                 engine = LLMEngine.from_vllm_config(config, disable_log_stats=True)
@@ -130,7 +131,7 @@ class VllmBackend:
         try:
             chosen = startup.worker(current_platform.device_name)
             if not current_platform.is_cpu():
-                chosen |= startup.compilation(self._settings.engine, requests)
+                chosen |= startup.compilation(self._settings.engine, requests, _capability())
             arguments = EngineArgs(**self._engine_args(folder, chosen, on_cpu=current_platform.is_cpu()))
             config = arguments.create_engine_config(UsageContext.LLM_CLASS)  # for offline use: else at most 128 rows at once
         except Exception as error:
@@ -275,6 +276,14 @@ class VllmEngine:
         manager: Any = self._engine.engine_core.resources.engine_manager
         codes = {process.name: process.exitcode for process in manager.processes if process.exitcode}
         return EngineError(f"vLLM died: {self._watch.explain(error, codes)}")
+
+
+def _capability() -> int | None:
+    """The major number of the GPU's compute capability, None for none of NVIDIA's."""
+    from vllm.platforms import current_platform
+
+    capability = current_platform.get_device_capability() if current_platform.is_cuda() else None
+    return capability.major if capability else None
 
 
 def _load_format(folder: Path) -> str:

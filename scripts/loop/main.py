@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from types import FrameType
 
 from job.disk import check_writable, disk_errors, json_text, write_whole
@@ -13,7 +14,7 @@ from job.errors import JobError
 from scripts.environment import ROOT, layered, read
 from scripts.loop import gpus, mps, runners, summary
 from scripts.loop.children import StartedChild
-from scripts.loop.schedule import Effects, Loop
+from scripts.loop.schedule import Effects, Loop, Say
 from scripts.loop.settings import LoopSettings
 
 SUMMARY = "summary.json"
@@ -42,12 +43,14 @@ def main(environ: Mapping[str, str]) -> int:
 
 
 @contextmanager
-def side_by_side(settings: LoopSettings, slots: Sequence[gpus.Slot], runner: runners.Runner) -> Iterator[LoopSettings]:
+def side_by_side(
+    settings: LoopSettings, slots: Sequence[gpus.Slot], runner: runners.Runner, say: Say
+) -> Iterator[LoopSettings]:
     """The settings with what has models that share a GPU use it at the same time, while the block runs."""
     if not mps.wanted(slots, settings.environ, containers=isinstance(runner, runners.Containers)):
         yield settings
         return
-    with mps.service(settings.environ) as variables:
+    with mps.service(settings.environ, partial(say, "")) as variables:
         yield replace(settings, environ={**settings.environ, **variables})
 
 
@@ -67,7 +70,7 @@ def _generate_all(settings: LoopSettings) -> int:
 
     at_once = "one after the other" if settings.parallel == 1 else f"{settings.parallel} at once"
     say("", f"models: {len(settings.models)}, {at_once}, as {runner.description}")
-    with side_by_side(settings, slots, runner) as prepared:
+    with side_by_side(settings, slots, runner, say) as prepared:
         outcomes = Loop(prepared, slots, runner, stops, Effects(StartedChild, say, time.monotonic, time.sleep)).run()
     code = summary.exit_code(outcomes, stopped=bool(stops.count))
     with suppress(OSError):

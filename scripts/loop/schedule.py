@@ -1,7 +1,7 @@
 """Who runs when: as many models at once as there are slots, and the download of the next one's files meanwhile.
 
-Models that share a GPU start one after the other: the next one when the one before has its memory. One thread looks at all of
-them, some times a second.
+Models that share a GPU start together where each has a fixed part of its memory; where vLLM is to measure what is free, nobody
+may take it meanwhile. One thread looks at all of them, some times a second.
 """
 
 import signal

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from job.canary import TEXTS, Findings, conflict, fitted, record_of, sing, worst
+from job.canary import TEXTS, Findings, conflict, fitted, record_of, sing, with_earlier, worst
 from job.errors import EngineError
 from job.records import Completion, Request
 
@@ -264,3 +264,38 @@ def test_the_worst_of_several_records_is_kept() -> None:
     good, bad = sung(), sung(lambda flight: f"{flight.most}")
     assert worst([{}, good.beside({}), bad.beside(ENGINE), good.beside({})]) == bad.beside({})
     assert worst([ENGINE, {}]) == {}
+
+
+def kept(differing: int, answered: str | None, **engine: object) -> dict[str, object]:
+    record = {
+        "prompts": 8,
+        "judged": 8,
+        "differing": differing,
+        "in_company": 16,
+        "tokens": 4,
+        "asked": "q",
+        "answered": answered,
+    }
+    return {**ENGINE, **engine, "canary": record}
+
+
+def test_a_run_that_goes_on_keeps_what_an_earlier_canary_found() -> None:
+    merged = with_earlier(kept(0, "a", max_num_seqs=1), kept(5, "a"))
+    assert merged["max_num_seqs"] == 1
+    record = record_of(merged)
+    assert record
+    assert record.differing == 5
+
+
+@pytest.mark.parametrize("now", [ENGINE, kept(0, None)], ids=["none", "not judged"])
+def test_a_run_that_goes_on_keeps_the_mark_of_its_first_rows(now: dict[str, object]) -> None:
+    """Else one start without a canary would let in a machine that answers otherwise."""
+    earlier = kept(0, "a")
+    merged = with_earlier(now, earlier)
+    assert conflict([merged, kept(0, "b")])
+    assert not conflict([merged, kept(0, "a")])
+
+
+def test_a_run_whose_first_rows_had_no_canary_has_the_mark_of_the_first_that_had() -> None:
+    assert with_earlier(kept(0, "a"), ENGINE) == kept(0, "a")
+    assert with_earlier(ENGINE, {}) == ENGINE

@@ -104,6 +104,7 @@ def test_runs_from_before_some_settings_came_keep_their_identity_where_those_are
     facts = describe(settings(KV_CACHE_DTYPE="auto", REPETITION_DETECTION=""), MODEL, DATA, TEMPLATE, ENGINE).facts
     assert "kv_cache_dtype" not in facts
     assert "repetition_detection" not in json.dumps(facts)
+    assert "compile_model" not in facts
 
 
 def test_one_meaning_of_a_repetition_has_one_digest() -> None:

@@ -2,7 +2,6 @@
 
 import os
 import stat
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,8 @@ DAEMON = """#!/bin/sh
 if [ "$1" = -f ]; then
     echo "$CUDA_MPS_PIPE_DIRECTORY ${CUDA_VISIBLE_DEVICES-all} $CUDA_DEVICE_ORDER" > "$NOTES/started"
     echo $$ > "$NOTES/pid"
+    [ ! -e "$NOTES/refuse" ] || { echo "no device"; exit 1; }
+    touch "$CUDA_MPS_PIPE_DIRECTORY/control"
     while [ ! -e "$NOTES/quit" ]; do sleep 0.05; done
 else
     grep quit > "$NOTES/quit"
@@ -49,21 +50,37 @@ def test_processes_that_share_a_gpu_have_a_service(
     assert mps.wanted(places, environ, containers=containers) == expected
 
 
+def test_an_echo_needs_no_gpu() -> None:
+    assert not mps.wanted(slots(GPUS[:1], 3, 1), {"ENGINE": "echo"}, containers=False)
+
+
+def test_a_service_of_the_machine_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mps, "DEFAULT_PIPES", tmp_path)
+    assert mps.wanted(slots(GPUS[:1], 3, 1), {}, containers=False)
+    (tmp_path / "control").touch()
+    assert not mps.wanted(slots(GPUS[:1], 3, 1), {}, containers=False)
+
+
 def test_a_service_runs_with_the_block_and_knows_all_gpus(control: str, tmp_path: Path) -> None:
-    environ = {"PATH": os.environ["PATH"], "NOTES": str(tmp_path), "CUDA_VISIBLE_DEVICES": "1"}
-    with mps.service(environ, control) as variables:
-        deadline = time.monotonic() + 10
-        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+    environ, said = {"PATH": os.environ["PATH"], "NOTES": str(tmp_path), "CUDA_VISIBLE_DEVICES": "1"}, list[str]()
+    with mps.service(environ, said.append, control) as variables:
         folder = variables[mps.PIPES]
         assert (tmp_path / "started").read_text() == f"{folder} all PCI_BUS_ID\n"
     assert (tmp_path / "quit").read_text() == "quit\n"
     assert not Path(folder).exists()
+    assert not said
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
+def test_a_service_that_does_not_start_is_done_without(control: str, tmp_path: Path) -> None:
+    (tmp_path / "refuse").touch()
+    said: list[str] = []
+    with mps.service({"PATH": os.environ["PATH"], "NOTES": str(tmp_path)}, said.append, control) as variables:
+        assert variables == {}
+    assert said == ["MPS did not start, so models take turns on a GPU: no device"]
+
+
 def test_where_there_is_no_mps_nothing_is_set() -> None:
-    with mps.service({}, "no-such-command") as variables:
+    with mps.service({}, print, "no-such-command") as variables:
         assert variables == {}

@@ -1,6 +1,5 @@
 """How vLLM is told to start, and how the seconds of its start are put together."""
 
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -9,35 +8,55 @@ import pytest
 from filelock import FileLock
 
 from job.engine import startup
-from tests.unit.builders import settings
+from tests.unit.builders import problems, settings
 
 
-def compilation(requests: int = 10_000, /, **variables: object) -> Any:
-    return startup.compilation(settings(**variables).engine, requests).get("compilation_config")
+def compilation(requests: int = 10_000, capability: int | None = startup.HOPPER, /, **variables: object) -> Any:
+    return startup.compilation(settings(**variables).engine, requests, capability).get("compilation_config")
 
 
-def test_whole_steps_are_graphs_and_nothing_is_compiled() -> None:
+def test_on_hopper_whole_steps_are_graphs_and_nothing_is_compiled() -> None:
     assert compilation(334) == {"mode": 0, "cudagraph_mode": "FULL", "max_cudagraph_capture_size": 336}
+    assert not startup.compiles(settings().engine, startup.HOPPER)
 
 
-def test_a_compiled_model_is_as_vllm_has_it() -> None:
-    assert compilation(COMPILE_MODEL="true") == {}
+@pytest.mark.parametrize("capability", [8, 10, None])
+def test_elsewhere_a_model_is_compiled_as_vllm_has_it(capability: int | None) -> None:
+    assert compilation(10_000, capability) is None
+    assert compilation(5, capability) == {"max_cudagraph_capture_size": 8}
+    assert startup.compiles(settings().engine, capability)
 
 
-@pytest.mark.parametrize("variables", [{"ENFORCE_EAGER": "true"}, {"ENGINE_ARGS": '{"optimization_level": 2}'}])
-def test_whoever_says_how_to_compile_is_left_alone(variables: dict[str, str]) -> None:
-    assert compilation(**variables) is None
-    assert compilation(5, **variables) is None
+@pytest.mark.parametrize("capability", [8, startup.HOPPER])
+def test_whoever_says_whether_to_compile_is_heard(capability: int) -> None:
+    assert compilation(10_000, capability, COMPILE_MODEL="true") is None
+    assert startup.compiles(settings(COMPILE_MODEL="true").engine, capability)
+    assert compilation(334, capability, COMPILE_MODEL="false") == compilation(334)
+    assert not startup.compiles(settings(COMPILE_MODEL="false").engine, capability)
 
 
-def test_what_engine_args_say_of_compilation_comes_first() -> None:
-    assert compilation(ENGINE_ARGS='{"compilation_config": {"mode": 3}}') == {"mode": 3}
-    given = compilation(8, ENGINE_ARGS='{"compilation_config": {"cudagraph_mode": "FULL_DECODE_ONLY"}}')
-    assert given == {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY", "max_cudagraph_capture_size": 8}
-    largest = compilation(ENGINE_ARGS='{"compilation_config": {"max_cudagraph_capture_size": 64}}')
-    assert largest == {"mode": 0, "cudagraph_mode": "FULL", "max_cudagraph_capture_size": 64}
-    sizes = compilation(5, ENGINE_ARGS='{"compilation_config": {"cudagraph_capture_sizes": [1, 2]}}')
-    assert sizes == {"mode": 0, "cudagraph_mode": "FULL", "cudagraph_capture_sizes": [1, 2]}
+@pytest.mark.parametrize(
+    "engine_args",
+    [
+        '{"optimization_level": 2}',
+        '{"compilation_config": {"cudagraph_mode": "PIECEWISE"}}',
+        '{"compilation_config": 3}',
+        '{"max_cudagraph_capture_size": 64}',
+        '{"cudagraph_capture_sizes": [1, 2, 4]}',
+    ],
+)
+@pytest.mark.parametrize("requests", [5, 10_000])
+def test_engine_args_that_say_how_to_compile_are_left_alone(requests: int, engine_args: str) -> None:
+    assert compilation(requests, ENGINE_ARGS=engine_args) is None
+    assert startup.compiles(settings(ENGINE_ARGS=engine_args).engine, startup.HOPPER), "perhaps: so it has the cache alone"
+
+
+def test_without_graphs_there_is_nothing_to_say() -> None:
+    assert compilation(5, ENFORCE_EAGER="true") is None
+
+
+def test_a_model_that_is_compiled_and_is_not_is_refused() -> None:
+    assert "does nothing with ENFORCE_EAGER" in problems(ENFORCE_EAGER="true", COMPILE_MODEL="true")["COMPILE_MODEL"]
 
 
 @pytest.mark.parametrize(("requests", "size"), [(0, 8), (1, 8), (8, 8), (9, 16), (250, 256), (257, 272), (334, 336)])
@@ -82,17 +101,20 @@ def test_without_workers_of_its_own_the_whole_start_is_one_part() -> None:
 def test_weights_are_read_ahead_by_a_thread_and_what_cannot_be_read_is_left_to_the_engine(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"x" * 4096)
     (tmp_path / "gone.safetensors").symlink_to(tmp_path / "nowhere")
-    startup.read_ahead(tmp_path)
-    for thread in threading.enumerate():
-        if thread.name == "read-ahead":
-            thread.join(5)
-            assert not thread.is_alive()
+    thread = startup.read_ahead(tmp_path)
+    assert thread is not None
+    thread.join(5)
+    assert not thread.is_alive()
 
 
-def test_only_compiled_models_start_one_at_a_time(tmp_path: Path) -> None:
-    with startup.alone_in_cache(settings().engine, tmp_path / "cache"):
-        assert not (tmp_path / "cache").exists()
-    with startup.alone_in_cache(settings(COMPILE_MODEL="true").engine, tmp_path / "cache"):
+def test_weights_that_would_fill_the_memory_are_not_read_ahead(tmp_path: Path) -> None:
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(1 << 42)
+    assert startup.read_ahead(tmp_path) is None
+
+
+def test_compiled_models_start_one_at_a_time(tmp_path: Path) -> None:
+    with startup.alone_in_cache(tmp_path / "cache"):
         other = FileLock(tmp_path / "cache" / "compile.lock")
         with pytest.raises(TimeoutError):
             other.acquire(timeout=0)
@@ -100,7 +122,12 @@ def test_only_compiled_models_start_one_at_a_time(tmp_path: Path) -> None:
     other.release()
 
 
-def test_a_cache_that_cannot_be_written_needs_no_lock(tmp_path: Path) -> None:
-    (tmp_path / "cache").write_text("a file in its place")
-    with startup.alone_in_cache(settings(COMPILE_MODEL="true").engine, tmp_path / "cache"):
+@pytest.mark.parametrize("in_the_way", ["cache", "cache/compile.lock"])
+def test_a_cache_that_cannot_be_written_needs_no_lock(tmp_path: Path, in_the_way: str) -> None:
+    """Of a root that may write anywhere: a file where the folder should be, and a folder where the lock should be."""
+    if in_the_way == "cache":
+        (tmp_path / in_the_way).write_text("a file")
+    else:
+        (tmp_path / in_the_way).mkdir(parents=True)
+    with startup.alone_in_cache(tmp_path / "cache"):
         pass
