@@ -10,7 +10,7 @@ from job.shutdown import StopSignal
 
 
 def run(effects: Callable[[], Mapping[str, Any]] = dict) -> int:
-    """The job, as this process. effects: makes others than the usual ones, see job.pipeline.Effects. Returns: the exit code."""
+    """The job, as this process. effects: makes others than the usual ones, see job.effects.Effects. Returns: the exit code."""
 
     def answer(stop: StopSignal) -> int:
         from job.engine.lifeline import hold_in_forks

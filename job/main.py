@@ -42,7 +42,7 @@ QUIET_DEFAULTS = {
 def main(environ: MutableMapping[str, str], stop: StopSignal, **effects: Any) -> int:
     """Run the job that the environment describes.
 
-    effects: others than the usual ones, see job.pipeline.Effects.
+    effects: others than the usual ones, see job.effects.Effects.
 
     Returns: the exit code, see job.errors. The last log line says what happened, what is safe and what to run next.
     """
@@ -90,8 +90,9 @@ def carry_out(environ: MutableMapping[str, str], stop: StopSignal, work: Callabl
 
 def _answer(settings: Settings, environ: MutableMapping[str, str], given: Mapping[str, Any]) -> Mapping[str, object]:
     from job import pipeline  # imports what the environment above configures
+    from job.effects import Effects
 
-    effects = pipeline.Effects(
+    effects = Effects(
         bind_log=lambda **context: logs.bind(environ, **context),
         bar_on=sys.stderr if sys.stderr.isatty() else None,
         image=image.described(environ),

@@ -13,6 +13,7 @@ from typing import Any, Self
 from structlog.testing import capture_logs
 
 from job import pipeline
+from job.effects import Effects
 from job.settings import Settings
 from job.shutdown import StopSignal
 from tests.integration.kills import Rows, snapshot
@@ -86,7 +87,7 @@ def run_undisturbed(variables: Mapping[str, object]) -> None:
     """The job in this process, quietly."""
     settings = Settings.from_env({name: str(value) for name, value in variables.items()})
     with capture_logs():
-        pipeline.run(settings, pipeline.Effects(StopSignal(), bind_log=lambda **_: None))
+        pipeline.run(settings, Effects(StopSignal(), bind_log=lambda **_: None))
 
 
 def kill_after_promises(folder: Path, *, tries: int, seed: int) -> KillReport:

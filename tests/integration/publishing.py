@@ -15,6 +15,7 @@ from huggingface_hub.utils import _http as library
 from huggingface_hub.utils import disable_progress_bars, enable_progress_bars  # type: ignore[attr-defined]
 
 from job import pipeline
+from job.effects import Effects
 from job.hub import Hub
 from job.hub.client import Limits, limit_requests
 from job.hub.retry import Patience
@@ -174,7 +175,7 @@ def run_here(scene: Scene, waits: list[float], *, request_seconds: float = 60, *
         return Hub(HfApi(scene.hub.url, token=TOKEN), settings, Patience(limits, stop, waits.append))
 
     settings = Settings.from_env({name: str(value) for name, value in (scene.variables | more).items()})
-    effects = pipeline.Effects(StopSignal(20), connect=connect, bind_log=lambda **_: None)
+    effects = Effects(StopSignal(20), connect=connect, bind_log=lambda **_: None)
     with client(scene.hub, scene.folder), pytest.MonkeyPatch.context() as patch:
         patch.setattr(library, "time", _Unhurried(waits))
         return pipeline.run(settings, effects)

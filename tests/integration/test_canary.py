@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from job import pipeline
+from job.effects import Effects
 from job.errors import EngineError, SettingsError
 from job.records import Completion, Request, RunSummary
 from job.settings import Settings
@@ -25,7 +26,7 @@ def answer(variables: Mapping[str, object], mood: Mood = steady, fed: list[Reque
     """A run in this process."""
     settings = Settings.from_env({name: str(value) for name, value in variables.items()})
     choose = moody(mood, [] if fed is None else fed)
-    return pipeline.run(settings, pipeline.Effects(StopSignal(), choose, bind_log=lambda **_: None))
+    return pipeline.run(settings, Effects(StopSignal(), choose, bind_log=lambda **_: None))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from job import pipeline
+from job.effects import Effects
 from job.errors import OutputError
 from job.records import RunSummary
 from job.settings import Settings
@@ -32,7 +33,7 @@ HALF_MADE = (*(f"{name}.tmp" for name in ("engine.json", *REPLACED[:3])), f"{DAT
 def run(rows: Path, output: Path) -> RunSummary:
     given = {"ENGINE": "echo", "MODEL_ID": "org/model", "DATASET_ID": rows, "OUTPUT_DIR": output}
     settings = Settings.from_env({name: str(value) for name, value in given.items()})
-    return pipeline.run(settings, pipeline.Effects(StopSignal(20), bind_log=lambda **_: None))
+    return pipeline.run(settings, Effects(StopSignal(20), bind_log=lambda **_: None))
 
 
 @pytest.fixture(scope="module")

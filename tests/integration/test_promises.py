@@ -11,6 +11,7 @@ from typing import Self
 import pytest
 
 from job import pipeline
+from job.effects import Effects
 from job.engine import choose_backend
 from job.errors import EngineError, JobError, StoppedError
 from job.plan import ChooseBackend
@@ -170,7 +171,7 @@ def test_rows_that_could_not_be_written_are_not_called_safe(
     stop = StopSignal()
     rows_alone = {**ECHO, "CANARY": "false"}  # the engine counts what it answers
     settings = Settings.from_env({**rows_alone, "DATASET_ID": str(three_rows), "OUTPUT_DIR": str(output)})
-    effects = pipeline.Effects(stop, falling(output, stop, signal), bind_log=lambda **_: None)
+    effects = Effects(stop, falling(output, stop, signal), bind_log=lambda **_: None)
     with pytest.raises(error) as caught:
         pipeline.run(settings, effects)
     assert len(finished_rows(output)) == 1
