@@ -322,6 +322,8 @@ def _effective(config: "VllmConfig") -> Mapping[str, object]:
         **lora,
         "max_num_seqs": config.scheduler_config.max_num_seqs,
         "enforce_eager": config.model_config.enforce_eager,
+        "compilation_mode": getattr(config.compilation_config.mode, "name", None),
+        "cudagraph_mode": getattr(config.compilation_config.cudagraph_mode, "name", None),
         "stop_token_ids": sorted(_stop_token_ids(config)),
     }
 

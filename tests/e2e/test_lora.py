@@ -19,6 +19,7 @@ from job.errors import EngineError
 from job.local_files import LocalFiles
 from job.records import Source
 from tests.e2e.conftest import ENGINE
+from tests.e2e.fakes import vllm_config
 from tests.e2e.test_greedy import by_transformers
 from tests.support import Outcome, finished_rows, read_table, run_job, write_jsonl
 
@@ -183,12 +184,9 @@ def test_a_core_that_dies_while_it_loads_the_adapter_ends_the_run_instead_of_kee
         utility_results={1: answer},
         shutdown=lambda: shut_down.append(True),
     )
-    config = SimpleNamespace(
-        model_config=SimpleNamespace(dtype="torch.float32", enforce_eager=True, try_get_generation_config=dict),
-        scheduler_config=SimpleNamespace(max_num_seqs=1),
-        lora_config=None,
+    engine: Any = SimpleNamespace(
+        engine_core=core, vllm_config=vllm_config(), add_lora=lambda _request: answer.result(timeout=60)
     )
-    engine: Any = SimpleNamespace(engine_core=core, vllm_config=config, add_lora=lambda _request: answer.result(timeout=60))
     files = LocalFiles("adapter", Source(str(adapter), "sha256:0", local=True), any_format=False)
     opened = VllmEngine(engine, {}, {}, Watch())
     with pytest.raises(EngineError, match=f"vLLM died while it loaded {adapter}"), opened.closed_on_error():

@@ -8,6 +8,7 @@ import pytest
 from job.engine.postmortem import Watch
 from job.engine.vllm import VllmEngine
 from job.records import Request
+from tests.e2e.fakes import vllm_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 
@@ -15,15 +16,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 @pytest.mark.filterwarnings("ignore")  # vLLM's own, when it is imported
 def test_a_request_has_its_own_seed_and_asks_for_no_more_tokens_than_the_run() -> None:
     asked: list[Any] = []
-    config = SimpleNamespace(
-        model_config=SimpleNamespace(dtype="torch.float32", enforce_eager=True, try_get_generation_config=dict),
-        scheduler_config=SimpleNamespace(max_num_seqs=1),
-        lora_config=None,
-    )
     core = SimpleNamespace(resources=SimpleNamespace(engine_dead=False), shutdown=lambda: None)
     engine: Any = SimpleNamespace(
         engine_core=core,
-        vllm_config=config,
+        vllm_config=vllm_config(),
         add_request=lambda _name, _prompt, params, lora_request: asked.append((params.seed, params.max_tokens, lora_request)),
     )
     with VllmEngine(engine, {"max_tokens": 32}, {}, Watch()) as opened:
