@@ -24,13 +24,15 @@ def found() -> str | None:
 
 
 class Page:
-    """One tab. It notes each request that it makes and each line that is written to its console."""
+    """One tab. It notes each request that it makes, those apart that the page's policy stops, and each line of its console."""
 
     def __init__(self, connection: ClientConnection, session: str) -> None:
         self._connection = connection
         self._session = session
         self._number = 0
+        self._asked: dict[str, str] = {}
         self.requests: list[str] = []
+        self.blocked: list[str] = []
         self.console: list[str] = []
         self.dialogs: list[str] = []
         for domain in ("Page", "Runtime", "Network", "Log"):
@@ -97,7 +99,10 @@ class Page:
         parameters = event.get("params", {})
         match event.get("method"):
             case "Network.requestWillBeSent":
+                self._asked[parameters["requestId"]] = parameters["request"]["url"]
                 self.requests.append(parameters["request"]["url"])
+            case "Network.loadingFailed" if parameters.get("blockedReason") == "csp":
+                self.blocked.append(self._asked[parameters["requestId"]])
             case "Runtime.consoleAPICalled":
                 self.console.append(" ".join(str(each.get("value")) for each in parameters["args"]))
             case "Runtime.exceptionThrown":

@@ -20,6 +20,7 @@ async function start() {
   offerChoices();
   listen();
   await show();
+  performance.mark("ready");
   document.documentElement.dataset.ready = "yes";
 }
 
