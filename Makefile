@@ -4,6 +4,7 @@ SHELL := bash
 PYTHON ?= python3
 export PYTHON
 BIN := .venv/bin
+REPORT ?= report.html
 MODEL := .cache/models/SmolLM2-135M-Instruct
 
 ##@ Use
@@ -24,6 +25,10 @@ generate: setup ## answer a dataset: the environment wins over .env, and .env ov
 generate-all: ## the same for each model of MODEL_IDS: in containers, or processes after `make setup`
 	@$(PYTHON) scripts/generate-all
 
+.PHONY: report
+report: .venv/.cpu ## the answers of RESULTS="folder-or-repo ..." side by side, in one HTML file: REPORT=report.html
+	@$(BIN)/python -m job.report $(RESULTS) --output $(REPORT)
+
 ##@ Develop
 
 .PHONY: test
@@ -34,6 +39,10 @@ test: setup .venv/.dev ## all tests, with the real engine on the CPU
 .PHONY: test-fast
 test-fast: .venv/.cpu .venv/.dev ## the unit tests, in seconds
 	@$(BIN)/pytest -q tests/unit tests/contract -m "not slow"
+
+.PHONY: test-report
+test-report: .venv/.cpu .venv/.dev ## use the report in a headless Chromium as a person does, and try to break out of it
+	@scripts/test-report
 
 .PHONY: check
 check: .venv/.cpu .venv/.dev ## lint, format, types, import direction, scripts, generated documents
@@ -103,6 +112,10 @@ bench-overhead: setup ## the job's generation phase against a bare LLM.generate
 .PHONY: bench-scale
 bench-scale: .venv/.cpu ## 10k, 100k and 1M rows with the echo engine
 	@$(BIN)/python -m benchmarks.scale
+
+.PHONY: bench-report
+bench-report: .venv/.cpu .venv/.dev ## size and waits of the report on three models, 334 and 50k rows, in a headless Chromium
+	@$(BIN)/python -m benchmarks.report
 
 .PHONY: bench-publish
 bench-publish: .venv/.cpu .venv/.dev ## publish 100k, 1M and 10M rows to the Hub of the tests

@@ -14,7 +14,7 @@ _UNLIKE = {
     "sampling": "sampling",
     "max_model_len": "the longest prompt and answer together",
 }
-_SHOWN_CHARACTERS = 200
+_SHOWN_CHARACTERS, _SHOWN_OF_COMMITS = 200, 19  # of a digest with its name, a dozen digits tell it apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def differences(runs: Sequence[Run]) -> list[Difference]:
     settings = [run.manifest.settings for run in runs]
     names = dict.fromkeys(name for each in settings for name in each)
     found = [
-        Difference(name, [shown(each.get(name), _SHOWN_CHARACTERS) for each in settings], _topic(name) in _UNLIKE)
+        Difference(name, [shown(each.get(name), _characters(name)) for each in settings], _topic(name) in _UNLIKE)
         for name in names
         if any(each.get(name) != settings[0].get(name) for each in settings)
     ]
@@ -77,3 +77,7 @@ def _of_rows(runs: Sequence[Run], mismatches: Mismatches, prompts_told: bool) ->
 
 def _topic(name: str) -> str:
     return name.partition(".")[0]
+
+
+def _characters(name: str) -> int:
+    return _SHOWN_OF_COMMITS if name.endswith(".commit") else _SHOWN_CHARACTERS

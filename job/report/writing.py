@@ -1,11 +1,12 @@
 """The order of work: results -> checks -> rows -> one HTML file, which appears whole or not at all."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from job.disk import disk_errors, move_whole, open_new
-from job.errors import DatasetError, Problem, SettingsError
+from job.disk import move_whole, open_new
+from job.errors import DatasetError, OutputError, Problem, SettingsError
 from job.report import page
 from job.report.comparison import differences, warnings
 from job.report.figures import figures
@@ -56,7 +57,6 @@ def check(runs: Sequence[Run], folders: Sequence[Path]) -> None:
 
 def _written(runs: Sequence[Run], folders: Sequence[Path], output: Path) -> Report:
     pages = Pages(len(runs))
-    half_made = output.with_name(f"{output.name}.tmp")
     told: list[str] = []
 
     def parts() -> Iterator[str]:
@@ -68,14 +68,23 @@ def _written(runs: Sequence[Run], folders: Sequence[Path], output: Path) -> Repo
         summary = page.Summary(first.dataset.name, first.split[1], pages.rows, figures(runs), found, told)
         yield page.body(summary, pages.index())
 
-    with disk_errors(output):
+    _write_whole(output, parts())
+    return Report(output, [run.label for run in runs], pages.rows, output.stat().st_size, told)
+
+
+def _write_whole(output: Path, parts: Iterable[str]) -> None:
+    """Write the parts as they come; the file appears when all of them are in it."""
+    half_made = output.with_name(f"{output.name}.tmp")
+    try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open_new(half_made) as file:
-                for part in parts():
-                    file.write(part.encode("utf-8", "replace"))
-            move_whole(half_made, output)
-        except BaseException:
+        with open_new(half_made) as file:
+            for part in parts:
+                file.write(part.encode("utf-8", "replace"))
+        move_whole(half_made, output)
+    except OSError as error:
+        raise OutputError(
+            f"{output}: {error.strerror or error}. Make room, or name another file with --output (REPORT, with make)."
+        ) from error
+    finally:
+        with suppress(OSError):
             half_made.unlink(missing_ok=True)
-            raise
-        return Report(output, [run.label for run in runs], pages.rows, output.stat().st_size, told)

@@ -84,7 +84,8 @@ async function settle(search, redraw) {
   if (search !== work) return;
   const place = state.row === null ? 0 : matches.indexOf(state.row);
   if (place >= 0) first = place - (place % SHOWN_ROWS);
-  by("count").textContent = told() + (place < 0 ? `; row ${state.row} is not one of them` : "");
+  const lost = state.row < rows.length ? `; row ${state.row} is not one of them` : `; there is no row ${state.row}`;
+  by("count").textContent = told() + (place < 0 ? lost : "");
   if (redraw || first) await draw();
   else pager();
   if (state.row !== null && place >= 0) focusRow(state.row, true);

@@ -84,7 +84,7 @@ function listed(parent, lines, at, depth) {
     const item = ITEM.exec(lines[next]);
     if (!item || item[1].length > first[1].length + 1 || (item[2] !== undefined) !== ordered || RULE.test(lines[next])) break;
     const [inner, end] = belongings(lines, next + 1, item[1].length);
-    const made = element("li", { dir: "auto" });
+    const made = element("li"); // the list has the direction: with one of its own, an item would not count for that
     inlined(made, item[3]);
     blocks(made, inner, depth + 1);
     list.append(made);

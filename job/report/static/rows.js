@@ -1,6 +1,7 @@
 // One row in the page: its instruction, and the answers of the runs beside each other.
 
 const FOLDED_CHARACTERS = 5000; // of a longer answer, only so much is put into the page until all of it is asked for
+const FOLDED_HEIGHT = 560; // in pixels: a good deal more than what is left of it, so that unfolding is worth it
 const LONGEST_RENDERED = 300000;
 
 function articleOf(row, state, open) {
@@ -139,7 +140,7 @@ function fill(answer, text, state, side, cut) {
 
 // Fold the answers that are long on this screen. After they are in the page: only then they have a height.
 function foldLong(container, open) {
-  const tall = [...container.querySelectorAll(".answer")].filter((answer) => answer.scrollHeight > 430);
+  const tall = [...container.querySelectorAll(".answer")].filter((answer) => answer.scrollHeight > FOLDED_HEIGHT);
   for (const answer of tall) {
     answer.fold.hidden = false;
     answer.toggle(!open);
