@@ -10,11 +10,14 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from job.errors import JobError, Problem, SettingsError, StoppedError
 from job.process import as_process
 from job.shutdown import StopSignal, breaking_off
+
+if TYPE_CHECKING:
+    from job.report.sources import Hub
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,7 +41,8 @@ def main(arguments: Sequence[str], stop: StopSignal) -> int:
     def stopped() -> StoppedError:
         return StoppedError(f"stopped by {stop.signal}; no report was written.")
 
-    logs.configure(logs.resolve_format(os.environ.get("LOG_FORMAT") or "auto", sys.stdout), "INFO", os.environ)
+    log_format = logs.resolve_format(os.environ.get("LOG_FORMAT") or "auto", sys.stdout)
+    logs.configure(log_format if log_format in ("json", "console") else "json", "INFO", os.environ)
     log = structlog.get_logger(logs.SUMMARY_LOGGER)
     started = time.monotonic()
     try:
@@ -53,18 +57,10 @@ def main(arguments: Sequence[str], stop: StopSignal) -> int:
 
 
 def _write(arguments: Sequence[str], stop: StopSignal) -> Mapping[str, object]:
-    from job.report.sources import Hub
     from job.report.writing import write_report
 
     given = parser().parse_args(arguments)
-
-    def connect() -> Hub:
-        from job import hub
-        from job.settings import HubSettings
-
-        return hub.connect(HubSettings.from_env(os.environ), stop)
-
-    report = write_report(given.results, given.output, connect)
+    report = write_report(given.results, given.output, lambda: _connect(stop))
     return {
         "message": f"{report.rows} rows of {len(report.runs)} runs are in {report.path}: open it in a browser",
         "report": str(report.path),
@@ -73,6 +69,19 @@ def _write(arguments: Sequence[str], stop: StopSignal) -> Mapping[str, object]:
         "runs": list(report.runs),
         "not_like_for_like": list(report.warnings),
     }
+
+
+def _connect(stop: StopSignal) -> "Hub":
+    """The Hub with the token of the environment. Raises: SettingsError where that is none."""
+    from job.main import LIBRARY_DEFAULTS, QUIET_DEFAULTS
+    from job.settings import Settings
+
+    for name, value in (LIBRARY_DEFAULTS | QUIET_DEFAULTS).items():
+        os.environ.setdefault(name, value)
+    from job import hub  # imports what the environment above configures
+
+    needless = {"MODEL_ID": "none", "DATASET_ID": "none"}
+    return hub.connect(Settings.from_env(needless | {"HF_TOKEN": os.environ.get("HF_TOKEN", "")}).hub, stop)
 
 
 if __name__ == "__main__":

@@ -85,14 +85,21 @@ def _run(folder: Path, manifest: Manifest) -> Iterator[tuple[Cell, Mapping[str, 
 def _cell(values: Mapping[str, Any], column: str) -> Cell:
     answers, reasons, tokens = (values[name] for name in ("answers", "finish_reason", "completion_tokens"))
     samples = zip(answers, reasons, tokens, strict=True) if isinstance(reasons, list) else [(answers, reasons, tokens)]
-    prompt = values["prompt"]
+    prompt = _text_or_none(values["prompt"])
     instruction = values.get(column, prompt)
     return Cell(
         "" if instruction is None else _text(instruction),
         prompt,
         int(values["prompt_tokens"] or 0),
-        tuple(Sample(text, str(reason), int(count or 0)) for text, reason, count in samples),
+        tuple(Sample(_text_or_none(text), str(reason), int(count or 0)) for text, reason, count in samples),
     )
+
+
+def _text_or_none(value: object) -> str | None:
+    """Raises: TypeError for anything else: no run writes it, and the page takes it for text."""
+    if value is None or isinstance(value, str):
+        return value
+    raise TypeError(f"an answer or a prompt is {type(value).__name__}, and no text")
 
 
 def _others(values: Mapping[str, Any], column: str) -> dict[str, str]:

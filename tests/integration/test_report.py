@@ -1,4 +1,4 @@
-"""The report as a command: on results of real runs, from folders and from the Hub; and what docs/report.md tells people to run."""
+"""The report as a command: on results of real runs, from folders and the Hub; and what docs/report.md tells people to run."""
 
 import json
 import re

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any, NoReturn
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from job.errors import DatasetError, HubUnavailableError, JobError, OutputError, SettingsError
@@ -200,3 +202,15 @@ def test_a_report_that_cannot_be_written_is_said_to_be_so(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="--output"):
         write_report([str(results(tmp_path / "a"))], tmp_path / "file" / "report.html", no_hub)
+
+
+def test_answers_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    folder = results(tmp_path / "a")
+    (file,) = folder.glob("data/*.parquet")
+    table = pq.read_table(file)
+    pq.write_table(table.set_column(table.column_names.index("answers"), "answers", pa.array([1, 2])), file)
+    described = json.loads((folder / "run.json").read_text())["files"][0]
+    change_manifest(folder, files=[described | {"sha256": hashlib.sha256(file.read_bytes()).hexdigest()}])
+    error = refusal(tmp_path, folder)
+    assert isinstance(error, OutputError)
+    assert "no text" in error.message
