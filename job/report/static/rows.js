@@ -82,7 +82,7 @@ function cellOf(row, cell, run, state, sides, open) {
   cell.samples.forEach((sample, place) => {
     const facts = [
       element("span", { className: `badge ${REASONS.includes(sample.reason) ? sample.reason : ""}` }, sample.reason),
-      element("span", { className: "tokens" }, `${counted.format(sample.tokens)} tokens`),
+      element("span", { className: "tokens" }, `${counted.format(sample.tokens)} ${sample.tokens === 1 ? "token" : "tokens"}`),
       copyButton(sample, RUNS[run]),
     ];
     const holder = element("div", { className: "sample" });
