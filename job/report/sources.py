@@ -72,11 +72,16 @@ def _from_hub(hub: Hub, repo_id: str, revision: str) -> Path:
     except SettingsError as error:  # which names a variable that this command does not read
         raise _problem(f"{repo_id}@{revision}", error.problems[0].message) from error
 
-    def fetch() -> str:
-        patterns = [MANIFEST, "*.parquet"]
-        return str(hub.api.snapshot_download(repo_id, repo_type="dataset", revision=commit, allow_patterns=patterns))
+    def fetched(*paths: str) -> Path:
+        def fetch() -> str:
+            return str(hub.api.snapshot_download(repo_id, repo_type="dataset", revision=commit, allow_patterns=list(paths)))
 
-    return Path(hub.read(fetch, f"{VARIABLE}={repo_id}"))
+        return Path(hub.read(fetch, f"{VARIABLE}={repo_id}"))
+
+    folder = fetched(MANIFEST)
+    if not (folder / MANIFEST).is_file():
+        raise _problem(f"{repo_id}@{revision}", f"the repository has no {MANIFEST}: it holds no results of this job")
+    return fetched(MANIFEST, *(file.path for file in manifest_of(folder).files))  # it may have other splits too
 
 
 def _problem(value: str, message: str) -> SettingsError:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from job.report.writing import write_report
 from tests.browser.chromium import Page
-from tests.browser.conftest import make_report
-from tests.result_folders import Answer
+from tests.browser.conftest import make_report, no_hub
+from tests.result_folders import Answer, Made, write_results
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -174,6 +175,32 @@ def test_markdown_is_rendered_and_the_raw_text_is_one_key_away(page: Page, tmp_p
     page.press("r")
     page.until("document.querySelector('.answer.raw')")
     assert page.eval(f"{answer}.textContent") == text
+
+
+def test_samples_stand_below_each_other_and_are_compared_one_by_one(page: Page, tmp_path: Path) -> None:
+    def of(*texts: str) -> Path:
+        rows = [({"instruction": "Say it."}, [Answer(text) for text in texts])]
+        return write_results(tmp_path / texts[0], iter(rows), Made(f"org/{texts[0]}", settings={"NUM_SAMPLES": 2}))
+
+    folders = [of("one", "same"), of("two", "same")]
+    write_report([str(folder) for folder in folders], tmp_path / "report.html", no_hub)
+    page.open(f"{(tmp_path / 'report.html').as_uri()}#diff=1")
+    headings = page.eval("[...document.querySelectorAll('.cell .sample > header')].map((each) => each.textContent.slice(0, 8))")
+    assert headings == ["Sample 1", "Sample 2"] * 2
+    assert page.eval("[...document.querySelectorAll('del, ins')].map((each) => each.textContent)") == ["one", "two"]
+    assert page.eval("document.querySelectorAll('.facts button').length") == 4
+
+
+def test_a_row_that_one_run_lacks_and_the_prompts_and_other_columns(page: Page, tmp_path: Path) -> None:
+    rows = [({"instruction": f"{number}?", "output": f"reference {number}"}, [Answer("yes")]) for number in range(2)]
+    folders = [write_results(tmp_path / name, iter(rows[:count]), Made(f"org/{name}")) for name, count in (("a", 2), ("b", 1))]
+    write_report([str(folder) for folder in folders], tmp_path / "report.html", no_hub)
+    page.open((tmp_path / "report.html").as_uri())
+    assert "This run has no such row." in page.eval("document.querySelectorAll('#row-1 .cell')[1].textContent")
+    assert "Not all of them have the same rows: a 2, b 1." in page.eval("document.querySelector('.warning').textContent")
+    page.eval("document.querySelector('#row-1 .tools button').click()")
+    shown = page.eval("[...document.querySelectorAll('#row-1 .extra :is(h4, pre)')].map((each) => each.textContent)")
+    assert shown == ["output", "reference 1", "prompt", "### Instruction:\n1?\n\n### Response:\n"]
 
 
 def test_copy_gives_the_text_as_the_model_wrote_it(page: Page, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class FakeHub:
 
     def __init__(self, folder: Path, error: Exception | None = None) -> None:
         self.api = self
-        self.asked: list[object] = []
+        self.asked: list[tuple[str, ...]] = []
         self._folder, self._error = folder, error
 
     def resolve(self, kind: Kind, repo_id: str, revision: str) -> Source:
@@ -58,7 +58,8 @@ class FakeHub:
         return attempt()
 
     def snapshot_download(self, repo_id: str, **options: Any) -> str:
-        self.asked.append((repo_id, options["repo_type"], options["revision"]))
+        assert options["repo_type"] == "dataset"
+        self.asked.append((repo_id, options["revision"], *options["allow_patterns"]))
         return str(self._folder)
 
 
@@ -118,12 +119,19 @@ def test_results_on_the_hub_are_fetched_at_their_commit(tmp_path: Path) -> None:
     hub = FakeHub(results(tmp_path / "a"))
     assert folder_of("ana/model-results@v1", lambda: hub) == tmp_path / "a"
     assert folder_of("ana/other", lambda: hub) == tmp_path / "a"
-    assert hub.asked == [
+    assert [each for each in hub.asked if each[0] == "dataset"] == [
         ("dataset", "ana/model-results", "v1"),
-        ("ana/model-results", "dataset", "c" * 40),
         ("dataset", "ana/other", "main"),
-        ("ana/other", "dataset", "c" * 40),
     ]
+    assert hub.asked[1:3] == [
+        ("ana/model-results", "c" * 40, "run.json"),
+        ("ana/model-results", "c" * 40, "run.json", "data/test-00000-of-00001.parquet"),
+    ]
+
+
+def test_a_repository_that_holds_no_results_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"ana/x@main.* has no run\.json"):
+        folder_of("ana/x", lambda: FakeHub(tmp_path))
 
 
 def test_a_hub_that_does_not_answer_is_said_to_be_so(tmp_path: Path) -> None:
