@@ -1,5 +1,6 @@
 """The report in a browser, used as a person does: with the keyboard, the controls, and links."""
 
+import random
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,20 @@ def test_the_difference_of_two_models_word_by_word(page: Page, report: Path) -> 
     assert page.eval("document.querySelectorAll('#row-1 .cell')[1].querySelector('ins, del')") is None
     assert page.eval("document.querySelector('#row-0 ins, #row-0 del')") is None  # answered alike
     assert "diff=1" in page.eval("location.hash")
+
+
+def test_a_comparison_loses_no_text_and_calls_the_same_only_what_is(page: Page, tmp_path: Path) -> None:
+    dice = random.Random(0)
+    words = ["a", "b", "cat", "dog,", "naïve", "猫", "\n\n", "  ", "(x)", "🙂"]
+    pairs = [[" ".join(dice.choices(words, k=dice.randint(1, 40))) for _ in range(2)] for _ in range(20)]
+    report = make_report(tmp_path, [("Go on.", [Answer(text) for text in pair]) for pair in pairs], ["org/a", "org/b"])
+    page.open(f"{report.as_uri()}#diff=1")
+    texts = page.eval("[...document.querySelectorAll('.answer')].map((each) => each.textContent)")
+    assert texts == [text for pair in pairs for text in pair]
+    page.eval("document.querySelectorAll('del, ins').forEach((each) => each.remove())")
+    kept = page.eval("[...document.querySelectorAll('.answer')].map((each) => each.textContent.replace(/\\s/g, ''))")
+    assert kept[::2] == kept[1::2]
+    assert sum(map(len, kept)) > sum(map(len, texts)) / 8  # and finds a good deal
 
 
 def test_long_answers_that_share_nothing_are_not_compared_for_ever(page: Page, tmp_path: Path) -> None:
