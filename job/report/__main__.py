@@ -39,7 +39,7 @@ def main(arguments: Sequence[str], stop: StopSignal) -> int:
     from job import logs
 
     def stopped() -> StoppedError:
-        return StoppedError(f"stopped by {stop.signal}; no report was written.")
+        return StoppedError(f"stopped by {stop.signal}; no report was written. Run the same command again.")
 
     log_format = logs.resolve_format(os.environ.get("LOG_FORMAT") or "auto", sys.stdout)
     logs.configure(log_format if log_format in ("json", "console") else "json", "INFO", os.environ)
