@@ -21,22 +21,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 from benchmarks.scale import ROOT
 from job import generation, hub, logs, prompts
-from job.engine.vllm import VllmBackend, VllmEngine
+from job.engine.vllm import VllmBackend
 from job.main import LIBRARY_DEFAULTS, QUIET_DEFAULTS
 from job.plan import make_plan
 from job.protocols import Engine
-from job.records import Completion, Prompt, Request, ResultRow
+from job.records import Prompt, ResultRow
 from job.settings import Settings
 from job.shutdown import StopSignal
 from scripts.environment import layered, read
 from tests.support import RunningJob, finished_rows, parquet_bytes, results_folder
+from tests.wrapped import WrappedEngine
 
 LEVELS = ("seeded", "bitwise")
 IN_FLIGHT = 40
@@ -46,32 +46,12 @@ SAMPLING = {"TEMPERATURE": "0.8", "TOP_P": "0.95", "MIN_P": "0.05", "SEED": "1"}
 Answers = Mapping[int, tuple[str | None, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Narrow:
+class Narrow(WrappedEngine):
     """An engine with fewer requests in flight."""
 
-    engine: VllmEngine
-    window: int
-
-    @property
-    def facts(self) -> Mapping[str, object]:
-        return self.engine.facts
-
-    @property
-    def start_seconds(self) -> Mapping[str, float]:
-        return self.engine.start_seconds
-
-    def feed(self, request: Request) -> None:
-        self.engine.feed(request)
-
-    def harvest(self) -> Sequence[Completion]:
-        return self.engine.harvest()
-
-    def __enter__(self) -> "Narrow":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        return None
+    def __init__(self, engine: Engine, window: int) -> None:
+        super().__init__(engine)
+        self.window = window
 
 
 def environment(level: str, rows: Path, max_tokens: int) -> dict[str, str]:

@@ -1,64 +1,38 @@
 """The echo engine with something wrong: its answers change with their company, or it does not answer at all."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Self
 
-from job.engine import choose_backend
 from job.plan import ChooseBackend
-from job.protocols import Backend, Engine, Tokenizer
+from job.protocols import Engine
 from job.records import Completion, Request
+from tests.wrapped import WrappedEngine, wrapping
 
 # What becomes of a completion, and how many requests were in flight.
 Mood = Callable[[Completion, int], Completion]
 
 
-class MoodyEngine:
+class MoodyEngine(WrappedEngine):
     def __init__(self, engine: Engine, mood: Mood, fed: list[Request]) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._mood = mood
         self._fed = fed
         self._in_flight = 0
-        self.window = engine.window
-        self.facts = engine.facts
-        self.start_seconds = engine.start_seconds
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
 
     def feed(self, request: Request) -> None:
         self._fed.append(request)
         self._in_flight += 1
-        self._engine.feed(request)
+        super().feed(request)
 
     def harvest(self) -> Sequence[Completion]:
-        completions = [self._mood(each, self._in_flight) for each in self._engine.harvest()]
+        completions = [self._mood(each, self._in_flight) for each in super().harvest()]
         self._in_flight -= len(completions)
         return completions
 
 
-class MoodyBackend:
-    def __init__(self, backend: Backend, mood: Mood, fed: list[Request]) -> None:
-        self._backend = backend
-        self._given = mood, fed
-        self.facts: Mapping[str, object] = backend.facts
-
-    def check(self) -> None:
-        pass
-
-    def tokenizer(self) -> Tokenizer:
-        return self._backend.tokenizer()
-
-    def open(self, requests: int) -> MoodyEngine:
-        return MoodyEngine(self._backend.open(requests), *self._given)
-
-
 def moody(mood: Mood, fed: list[Request]) -> ChooseBackend:
     """The backend that the settings name, in this mood; what its engine is fed is added to `fed`."""
-    return lambda settings, model, adapter: MoodyBackend(choose_backend(settings, model, adapter), mood, fed)
+    return wrapping(lambda engine: MoodyEngine(engine, mood, fed))
 
 
 def saying(words: str) -> Mood:

@@ -4,19 +4,17 @@
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
 
 import pytest
 
 from job import pipeline
 from job.effects import Effects
-from job.engine import choose_backend
 from job.errors import EngineError, JobError, StoppedError
 from job.plan import ChooseBackend
-from job.protocols import Backend, Engine, Tokenizer
-from job.records import Completion, Request
+from job.protocols import Engine
+from job.records import Completion
 from job.settings import Settings
 from job.shutdown import StopSignal
 from tests.integration.lossy_disk import Call, LossyDisk, restore, tree_of
@@ -24,6 +22,7 @@ from tests.integration.power_cuts import PowerCuts
 from tests.integration.promises import Promise, kill_after_promises
 from tests.integration.system_calls import record, why_not
 from tests.support import ECHO, finished_rows, results_folder
+from tests.wrapped import WrappedEngine, wrapping
 
 needs_a_record = pytest.mark.skipif(bool(why_not()), reason=f"nothing records system calls: {why_not()}")
 
@@ -100,28 +99,16 @@ def test_a_promise_is_kept_or_it_is_said_how_not() -> None:
     assert promise.and_then([{"event": "run_finished", "exit_code": 0}]) == Promise(rows=2, results=True)
 
 
-class FallingEngine:
+class FallingEngine(WrappedEngine):
     """Answers a row, loses the run to another process, answers one more, and dies."""
 
-    window = 1
-
     def __init__(self, engine: Engine, output: Path, stop: StopSignal, signal: str | None) -> None:
-        self._engine = engine
+        super().__init__(engine)
+        self.window = 1
         self._output = output
         self._stop = stop
         self._signal = signal
         self._answered = 0
-        self.facts = engine.facts
-        self.start_seconds = engine.start_seconds
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def feed(self, request: Request) -> None:
-        self._engine.feed(request)
 
     def harvest(self) -> Sequence[Completion]:
         self._answered += 1
@@ -134,27 +121,11 @@ class FallingEngine:
             if self._signal:
                 self._stop.request(self._signal)
             raise EngineError("the engine died. Try another one.")
-        return self._engine.harvest()
-
-
-class FallingBackend:
-    def __init__(self, backend: Backend, output: Path, stop: StopSignal, signal: str | None) -> None:
-        self._backend = backend
-        self._given = output, stop, signal
-        self.facts: Mapping[str, object] = backend.facts
-
-    def check(self) -> None:
-        pass
-
-    def tokenizer(self) -> Tokenizer:
-        return self._backend.tokenizer()
-
-    def open(self, requests: int) -> FallingEngine:
-        return FallingEngine(self._backend.open(requests), *self._given)
+        return super().harvest()
 
 
 def falling(output: Path, stop: StopSignal, signal: str | None) -> ChooseBackend:
-    return lambda settings, model, adapter: FallingBackend(choose_backend(settings, model, adapter), output, stop, signal)
+    return wrapping(lambda engine: FallingEngine(engine, output, stop, signal))
 
 
 @pytest.mark.parametrize(
