@@ -34,6 +34,11 @@ class Child(Protocol):
         """Send it a signal."""
 
 
+def bound_to_this(argv: Sequence[str], at_the_end: signal.Signals) -> list[str]:
+    """A command that gets a signal when this process ends, however that comes."""
+    return [sys.executable, "-I", "-S", str(_BOUND), str(os.getpid()), str(int(at_the_end)), *argv]
+
+
 Start = Callable[[Command, Path], Child]
 
 
@@ -45,7 +50,7 @@ class StartedChild:
 
     def __init__(self, command: Command, log: Path) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
-        bound = [sys.executable, "-I", "-S", str(_BOUND), str(os.getpid()), str(int(command.at_the_end)), *command.argv]
+        bound = bound_to_this(command.argv, command.at_the_end)
         with log.open("ab") as file:
             self._log, self._read = log, file.tell()
             self._process = subprocess.Popen(

@@ -9,14 +9,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from scripts.loop.bound import __file__ as bound
+from scripts.loop.children import bound_to_this
 from scripts.loop.gpus import Slot
 
 CONTROL = "nvidia-cuda-mps-control"
@@ -49,11 +48,15 @@ def service(environ: Mapping[str, str], say: Callable[[str], object], control: s
         # Its clients name GPUs by numbers that count all of them.
         own = {name: value for name, value in environ.items() if name != "CUDA_VISIBLE_DEVICES"}
         own |= {**variables, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-        command = [sys.executable, "-I", "-S", bound, str(os.getpid()), str(int(signal.SIGTERM)), control, "-f"]
         words = Path(folder) / "daemon"
         with words.open("wb") as log:
             daemon = subprocess.Popen(
-                command, env=own, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, process_group=0
+                bound_to_this([control, "-f"], signal.SIGTERM),
+                env=own,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                process_group=0,
             )
         try:
             if _listens(daemon, Path(folder)):
