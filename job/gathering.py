@@ -18,7 +18,7 @@ from job import manifest, publication, results
 from job.disk import check_no_links, disk_errors, make_folder, move_whole, open_new, remove_whole, write_whole
 from job.errors import RunLockedError, StoppedError
 from job.files import open_file, read_json
-from job.layout import CARD, MANIFEST
+from job.layout import CARD, IDENTITY, MANIFEST
 from job.plan import Plan
 from job.protocols import Stop
 from job.references import sha256_of
@@ -101,7 +101,7 @@ def _write(plan: Plan, facts: Mapping[str, Any]) -> None:
     for path, source in sources.items():
         _place(source, folder / path)
     publication.remove_stale(plan, sources)
-    write_whole(folder / "identity.json", plan.identity.as_json())
+    write_whole(folder / IDENTITY, plan.identity.as_json())
     publication.write_described(plan, facts)
     log.info("results_written", folder=str(folder), rows=results.tally_of(facts).rows)
 

@@ -14,6 +14,8 @@ from job.shards import Shard
 
 MANIFEST = "run.json"
 PUBLISHED = "published.json"  # in the folder only: where its results were published and read back
+IDENTITY = "identity.json"  # in the folder only: what the run is, from its start on
+LATEST = "latest"  # beside the folder: leads to that of the run that finished last
 CARD = "README.md"
 DEFAULT_CONFIG = "default"
 _DEFAULT_FOLDER = "data"

@@ -19,7 +19,7 @@ from job.errors import StoppedError
 from job.estimate import Estimate
 from job.joining import Joined
 from job.journal import JOURNAL, Journal, Positions
-from job.layout import CARD, MANIFEST
+from job.layout import CARD, IDENTITY, LATEST, MANIFEST
 from job.lengths import of_answers
 from job.plan import Plan, make_plan
 from job.protocols import Hub
@@ -29,7 +29,6 @@ from job.settings import Settings
 from job.shutdown import Interrupted, breaking_off
 from job.spool import Spool
 
-LATEST = "latest"
 _ENDLESS = (
     "an answer that was cut may need more room: raise MAX_TOKENS or MAX_MODEL_LEN. Or it does not end: a chat model ends its "
     "answers with PROMPT_TEMPLATE=chat; STOP ends one at a text, and REPETITION_DETECTION one that loops"
@@ -158,7 +157,7 @@ def _journal(plan: Plan, lock: Callable[[Path], RunLock]) -> Journal:
 def _done(plan: Plan, journal: Journal) -> Positions:
     """The rows that have their answers already."""
     with disk_errors(plan.folder):
-        write_whole(plan.part_folder / "identity.json", plan.identity.as_json())
+        write_whole(plan.part_folder / IDENTITY, plan.identity.as_json())
     done = journal.answered(plan.rows.positions)
     if done.count:
         log.info("resume_found", rows_done=done.count, rows=plan.rows.rows)

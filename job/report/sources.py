@@ -6,13 +6,12 @@ from typing import Any, Protocol, TypeVar
 
 from job.errors import DatasetError, OutputError, Problem, SettingsError
 from job.files import read_json
-from job.layout import MANIFEST
+from job.layout import IDENTITY, LATEST, MANIFEST
 from job.records import Kind, Source
 from job.references import is_local
 from job.report.runs import Manifest, parsed
 
 VARIABLE = "RESULTS"
-_LATEST = "latest"  # what leads from a model's folder to the run that finished last
 
 T = TypeVar("T")
 
@@ -49,7 +48,7 @@ def manifest_of(folder: Path) -> Manifest:
     run.json is damaged."""
     path = folder / MANIFEST
     if not path.is_file():
-        if (folder / "identity.json").exists():
+        if (folder / IDENTITY).exists():
             raise DatasetError(
                 f"{folder}: the run is not finished: it has no {MANIFEST}. Run its command again, which goes on, and then this."
             )
@@ -62,7 +61,7 @@ def manifest_of(folder: Path) -> Manifest:
 
 
 def _in_folder(path: Path) -> Path:
-    latest = path / _LATEST
+    latest = path / LATEST
     return (latest if latest.is_dir() and not (path / MANIFEST).exists() else path).resolve()
 
 
