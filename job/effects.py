@@ -1,9 +1,8 @@
 """What a run does to the world, replaceable by tests, and its account of what it did."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
@@ -15,6 +14,7 @@ from job.plan import ChooseBackend
 from job.protocols import Hub, InterruptingStop, Stop
 from job.run_lock import RunLock
 from job.settings import HubSettings
+from job.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +32,12 @@ class Effects:
     image: Mapping[str, str] | None = None
 
 
-@dataclass(slots=True)
-class Account:
+class Account(Stopwatch):
     """What this process did: rows it generated and has on disk, and seconds by phase."""
 
-    clock: Callable[[], float]
-    generated: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        started = self.clock()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(self.clock() - started, 3)
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__(clock)
+        self.generated = 0
 
     def add_parts(self, name: str, parts: Mapping[str, float]) -> None:
         """Where the seconds of a phase went."""

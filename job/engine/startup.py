@@ -14,6 +14,7 @@ from typing import Any
 from filelock import FileLock
 
 from job.settings import EngineSettings
+from job.stopwatch import Stopwatch
 
 # Graphs of whole steps from vLLM's own kernels: as fast as what torch.compile makes, and ready in seconds. On Hopper, where
 # that was measured, and where attention (FlashAttention 3) can be part of any graph: elsewhere only in steps without prompts.
@@ -33,26 +34,17 @@ _WORKER_NAMES = {
 }
 
 
-class Stopwatch:
-    """Seconds by phase of one start, on this side of it."""
+def start_seconds(before: Stopwatch, began: float, workers: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
+    """All phases of a start, once the engine is ready.
 
-    def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        started = time.monotonic()
-        yield
-        self._seconds[name] = time.monotonic() - started
-
-    def with_workers(self, began: float, workers: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
-        """All phases, once the engine is ready. began: when it was started; workers: what each says, the slowest counts."""
-        seconds = {**self._seconds, "engine": time.monotonic() - began}
-        if workers:
-            slowest = {name: max(worker[name] for worker in workers) for name in workers[0]}
-            parts = {"spawn": max(slowest.pop("imported") - began, 0.0), **slowest}
-            seconds |= {**parts, "engine": seconds["engine"] - sum(parts.values())}
-        return {name: round(value, 3) for name, value in seconds.items()}
+    before: the phases before the engine; began: when that was started; workers: what each of them says, the slowest counts.
+    """
+    seconds = {**before.seconds, "engine": time.monotonic() - began}
+    if workers:
+        slowest = {name: max(worker[name] for worker in workers) for name in workers[0]}
+        parts = {"spawn": max(slowest.pop("imported") - began, 0.0), **slowest}
+        seconds |= {**parts, "engine": seconds["engine"] - sum(parts.values())}
+    return {name: round(value, 3) for name, value in seconds.items()}
 
 
 def compiles(settings: EngineSettings, capability: int | None) -> bool:

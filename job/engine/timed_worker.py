@@ -4,9 +4,10 @@
 # mypy: disable-error-code="misc"
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from job.stopwatch import Stopwatch
 
 _IMPORTED = time.monotonic()
 
@@ -19,50 +20,44 @@ class Timed:
 
     def start_seconds(self) -> Mapping[str, float]:
         """Seconds by phase; `imported`: when this process came so far, by the monotonic clock that all processes share."""
-        return {"imported": _IMPORTED, **self._seconds}
+        return {"imported": _IMPORTED, **self._watch.seconds}
 
     @property
-    def _seconds(self) -> dict[str, float]:
-        seconds: dict[str, float] = self.__dict__.setdefault("_job_seconds", {})
-        return seconds
-
-    @contextmanager
-    def _phase(self, name: str) -> Iterator[None]:
-        started = time.monotonic()
-        yield
-        self._seconds[name] = time.monotonic() - started
+    def _watch(self) -> Stopwatch:
+        watch: Stopwatch = self.__dict__.setdefault("_job_watch", Stopwatch())
+        return watch
 
     def init_device(self) -> None:
-        with self._phase("device"):
+        with self._watch.phase("device"):
             super().init_device()
 
     def load_model(self, **options: Any) -> None:
-        with self._phase("weights"):
+        with self._watch.phase("weights"):
             super().load_model(**options)
 
     def determine_available_memory(self) -> int:
-        with self._phase("profile"):
+        with self._watch.phase("profile"):
             memory: int = super().determine_available_memory()
         compiled: float = self.vllm_config.compilation_config.compilation_time
-        self._seconds["compile"] = compiled  # part of the profiling run, its first
-        self._seconds["profile"] -= compiled
+        self._watch.seconds["compile"] = compiled  # part of the profiling run, its first
+        self._watch.seconds["profile"] -= compiled
         return memory
 
     def initialize_from_config(self, kv_cache_config: Any) -> None:
-        with self._phase("kv_cache"):
+        with self._watch.phase("kv_cache"):
             super().initialize_from_config(kv_cache_config)
 
     def compile_or_warm_up_model(self) -> Any:
         self.model_runner.capture_model = self._captured(self.model_runner.capture_model)
-        self._seconds["capture"] = 0.0
-        with self._phase("warm_up"):
+        self._watch.seconds["capture"] = 0.0
+        with self._watch.phase("warm_up"):
             times = super().compile_or_warm_up_model()
-        self._seconds["warm_up"] -= self._seconds["capture"]
+        self._watch.seconds["warm_up"] -= self._watch.seconds["capture"]
         return times
 
     def _captured(self, capture: Callable[[], int]) -> Callable[[], int]:
         def timed() -> int:
-            with self._phase("capture"):
+            with self._watch.phase("capture"):
                 return capture()
 
         return timed

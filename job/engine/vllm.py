@@ -21,6 +21,7 @@ from job.errors import EngineError, Problem, SettingsError
 from job.protocols import ModelFiles
 from job.records import ANSWERED, Completion, Request
 from job.settings import EngineSettings, Settings
+from job.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -92,13 +93,13 @@ class VllmBackend:
             self._adapter.check_shapes(folder)
 
         startup.read_ahead(folder)
-        start = startup.Stopwatch()
+        stopwatch = Stopwatch()
         determinism.set_mode(batch_invariant=self._bitwise and not _is_cpu_build())
-        with start.phase("import"):
+        with stopwatch.phase("import"):
             from vllm import envs
             from vllm.v1.engine.llm_engine import LLMEngine  # 6 s
 
-        with start.phase("config"):
+        with stopwatch.phase("config"):
             config = self._engine_config(folder, requests)
         watch = Watch()
         if _is_cpu_build():
@@ -113,7 +114,7 @@ class VllmBackend:
         facts = {**self.facts, "reproducibility": self._settings.engine.reproducibility}
         opened = VllmEngine(engine, self._sampling(), facts, watch)
         with opened.closed_on_error():
-            opened.start_seconds = start.with_workers(began, opened.workers_seconds())
+            opened.start_seconds = startup.start_seconds(stopwatch, began, opened.workers_seconds())
             if self._bitwise:
                 opened.check_bitwise()
             if self._adapter:

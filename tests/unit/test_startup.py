@@ -8,6 +8,7 @@ import pytest
 from filelock import FileLock
 
 from job.engine import startup
+from job.stopwatch import Stopwatch
 from tests.unit.builders import problems, settings
 
 
@@ -78,24 +79,24 @@ def test_workers_are_timed_where_there_are_such_ones() -> None:
 
 
 def test_the_slowest_worker_counts_and_what_no_one_names_is_the_engines() -> None:
-    watch, began = startup.Stopwatch(), time.monotonic() - 20
+    watch, began = Stopwatch(), time.monotonic() - 20
     with watch.phase("import"):
         pass
     workers = [{"imported": began + 7, "weights": 2.0}, {"imported": began + 6, "weights": 3.0}]
-    seconds = watch.with_workers(began, workers)
+    seconds = startup.start_seconds(watch, began, workers)
     assert list(seconds) == ["import", "engine", "spawn", "weights"]
     assert (seconds["spawn"], seconds["weights"]) == (7.0, 3.0)
 
 
 def test_the_parts_of_a_start_add_up_to_all_of_it() -> None:
     began = time.monotonic() - 20
-    seconds = startup.Stopwatch().with_workers(began, [{"imported": began + 4, "weights": 3.0}])
+    seconds = startup.start_seconds(Stopwatch(), began, [{"imported": began + 4, "weights": 3.0}])
     assert (seconds["spawn"], seconds["weights"]) == (4.0, 3.0)
     assert sum(seconds.values()) == pytest.approx(20, abs=1)
 
 
 def test_without_workers_of_its_own_the_whole_start_is_one_part() -> None:
-    assert list(startup.Stopwatch().with_workers(time.monotonic(), ())) == ["engine"]
+    assert list(startup.start_seconds(Stopwatch(), time.monotonic(), ())) == ["engine"]
 
 
 def test_weights_are_read_ahead_by_a_thread_and_what_cannot_be_read_is_left_to_the_engine(tmp_path: Path) -> None:
