@@ -4,7 +4,6 @@ The loop is `add_request` and `step`: rows come back as they finish, and the nex
 answered, so no batch is waited for.
 """
 
-import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,14 +12,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from job.engine import cpu_build, determinism, startup
+from job.engine import cpu_build, determinism, refusals, startup
 from job.engine.adapter import Adapter
-from job.engine.postmortem import Watch, plain
-from job.engine.tokenizer import UNTRUSTED, ModelTokenizer, load_tokenizer
+from job.engine.effective import dtype_of, effective_facts
+from job.engine.postmortem import Watch
+from job.engine.tokenizer import ModelTokenizer, load_tokenizer
 from job.errors import EngineError, Problem, SettingsError
 from job.protocols import ModelFiles
 from job.records import ANSWERED, Completion, Request
-from job.settings import EngineSettings, Settings
+from job.settings import Settings
 from job.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -32,14 +32,6 @@ if TYPE_CHECKING:
 # Requests in flight, in multiples of what the engine works on at once: enough for it never to wait for the next one.
 _WINDOW_FACTOR = 2
 _WATCH_SECONDS = 0.5
-# How vLLM's messages speak of the settings; the first that is found is named.
-_NAMED_BY = {
-    "MAX_MODEL_LEN": r"max_model_len",
-    "QUANTIZATION": r"quantization",
-    "KV_CACHE_DTYPE": r"\b(kv_)?cache_dtype\b",
-    "TENSOR_PARALLEL_SIZE": r"tensor.parallel.size|world size",
-    "DTYPE": r"\bdtype\b",
-}
 
 
 def installed_version() -> str:
@@ -136,11 +128,11 @@ class VllmBackend:
             arguments = EngineArgs(**self._engine_args(folder, chosen, on_cpu=current_platform.is_cpu()))
             config = arguments.create_engine_config(UsageContext.LLM_CLASS)  # for offline use: else at most 128 rows at once
         except Exception as error:
-            raise SettingsError([_named(error, self._settings)]) from error
+            raise SettingsError([refusals.named(error, self._settings)]) from error
         if current_platform.is_cpu():
             cpu_build.check(config, self._settings.engine)
         if self._adapter:
-            self._adapter.check_dtype(_dtype(config), on_cpu=current_platform.is_cpu())
+            self._adapter.check_dtype(dtype_of(config), on_cpu=current_platform.is_cpu())
         return config
 
     def _engine_args(self, folder: Path, start: Mapping[str, Any], *, on_cpu: bool) -> dict[str, Any]:
@@ -198,7 +190,7 @@ class VllmEngine:
         threading.Thread(target=self._wake_when_dead, name="engine-watch", daemon=True).start()
         self.window = _WINDOW_FACTOR * engine.vllm_config.scheduler_config.max_num_seqs
         self.start_seconds: Mapping[str, float] = {}
-        self.facts = {**facts, **_effective(engine.vllm_config)}
+        self.facts = {**facts, **effective_facts(engine.vllm_config)}
 
     def __enter__(self) -> Self:
         return self
@@ -306,62 +298,3 @@ def _completion(output: "RequestOutput") -> Completion:
     if answer.finish_reason in ANSWERED:
         return Completion(position, sample, answer.text, answer.finish_reason, tokens)
     return Completion(position, sample, None, "error", tokens, f"vLLM ended it with {answer.finish_reason}")
-
-
-def _effective(config: "VllmConfig") -> Mapping[str, object]:
-    import torch
-    from vllm.platforms import current_platform
-
-    lora = {"max_lora_rank": config.lora_config.max_lora_rank} if config.lora_config else {}
-    return {
-        "torch": torch.__version__,
-        "device": current_platform.get_device_name(),
-        "dtype": _dtype(config),
-        "quantization": config.model_config.quantization,
-        "kv_cache_dtype": config.cache_config.cache_dtype,
-        "tensor_parallel_size": config.parallel_config.tensor_parallel_size,
-        **lora,
-        "max_num_seqs": config.scheduler_config.max_num_seqs,
-        "enforce_eager": config.model_config.enforce_eager,
-        "compilation_mode": getattr(config.compilation_config.mode, "name", None),
-        "cudagraph_mode": getattr(config.compilation_config.cudagraph_mode, "name", None),
-        "stop_token_ids": sorted(_stop_token_ids(config)),
-    }
-
-
-def _dtype(config: "VllmConfig") -> str:
-    return str(config.model_config.dtype).removeprefix("torch.")
-
-
-def _stop_token_ids(config: "VllmConfig") -> set[int]:
-    """The ids that end an answer, as the model's own files name them: a wrong list makes answers run on to MAX_TOKENS."""
-    ids = config.model_config.try_get_generation_config().get("eos_token_id", [])
-    return {ids} if isinstance(ids, int) else set(ids)
-
-
-def _named(error: Exception, settings: Settings) -> Problem:
-    """The setting that vLLM's message is about, as far as it can be told."""
-    message = _said(error)
-    if settings.engine.reproducibility == "bitwise" and re.search(r"batch.invarian", message, re.IGNORECASE):
-        return Problem("REPRODUCIBILITY", "bitwise", f"vLLM cannot do that for this model or with these settings: {message}")
-    if variable := _variable(message, settings.engine):
-        value = getattr(settings.engine, variable.lower())
-        return Problem(variable, str(value), f"does not fit the model or this machine: {message}")
-    if not settings.model.trust_remote_code and "trust_remote_code" in message:
-        return Problem("MODEL_ID", settings.model.model_id, UNTRUSTED)
-    named = any(re.search(rf"\b{re.escape(name)}\b", message) for name in settings.engine.engine_args)
-    if named or isinstance(error, TypeError):
-        return Problem("ENGINE_ARGS", str(settings.engine.engine_args), f"vLLM does not take it: {message}")
-    return Problem("MODEL_ID", settings.model.model_id, f"vLLM cannot run it with these settings: {message}")
-
-
-def _variable(message: str, engine: EngineSettings) -> str | None:
-    """The setting that vLLM's words are about, None where they name none."""
-    found = (variable for variable, words in _NAMED_BY.items() if re.search(words, message, re.IGNORECASE))
-    by_its_value = engine.quantization and engine.quantization.lower() in message.lower()
-    return next(found, "QUANTIZATION" if by_its_value else None)
-
-
-def _said(error: Exception) -> str:
-    """What vLLM says, without what pydantic puts around it."""
-    return re.sub(r"^\d+ validation errors? for \w+ (Value error, )?| \[type=\w+, input_value=.*", "", plain(error))

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from job.engine import cpu_build
-from job.engine.vllm import VllmBackend, _effective
+from job.engine.effective import effective_facts
+from job.engine.vllm import VllmBackend
 from job.errors import SettingsError
 from job.local_files import LocalFiles
 from job.records import Source
@@ -40,7 +41,7 @@ def checked(model: Path, **variables: object) -> "VllmConfig":
     ids=str,
 )
 def test_vllm_is_configured_as_the_settings_say(model: Path, variables: dict[str, object], effective: dict[str, Any]) -> None:
-    facts = _effective(checked(model, **variables))
+    facts = effective_facts(checked(model, **variables))
     assert {name: facts[name] for name in effective} == effective
 
 

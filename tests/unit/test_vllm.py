@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from job.engine import choose_backend, determinism
-from job.engine.vllm import VllmBackend, _completion, _named, installed_version
+from job.engine.refusals import named
+from job.engine.vllm import VllmBackend, _completion, installed_version
 from job.errors import SettingsError
 from job.local_files import LocalFiles
 from job.records import Completion, Source
@@ -206,6 +207,6 @@ PYDANTIC = "[type=value_error, input_value=ArgsKwargs((), {'model': 1}), input_t
 )
 def test_a_refusal_of_vllm_names_the_variable(error: Exception, shown: str) -> None:
     variables = {"QUANTIZATION": "fp9", "DTYPE": "bfloat16", "TENSOR_PARALLEL_SIZE": 4}
-    problem = _named(error, settings(**variables, ENGINE_ARGS='{"x": 1, "max_lora_rank": 9}'))
+    problem = named(error, settings(**variables, ENGINE_ARGS='{"x": 1, "max_lora_rank": 9}'))
     assert str(problem).startswith(shown)
     assert "input_value" not in str(problem)
