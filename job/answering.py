@@ -24,6 +24,10 @@ from job.shutdown import Interrupted, breaking_off
 from job.spool import Spool
 
 ENGINE_FACTS = "engine.json"
+_ALARMING = (
+    "so many answers change in company that rounding is hardly the reason: look at the first answers, and compare them with "
+    "those of ENFORCE_EAGER=true"
+)
 
 log = structlog.get_logger()
 
@@ -142,6 +146,9 @@ def _sung(plan: Plan, spool: Spool, engine: Engine, effects: Effects, account: A
     if plan.settings.engine.reproducibility == "bitwise":
         findings.check(engine.facts)
     record = findings.record
+    if record.is_alarming:
+        first = findings.differences[0]
+        log.warning("canary_alarming", alone=first.alone.text, in_company=first.in_company.text, remedy=_ALARMING)
     log.info("canary_answered", seconds=account.seconds["canary"], judged=record.judged, differing=record.differing)
     return findings.beside(engine.facts)
 

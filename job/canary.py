@@ -40,6 +40,7 @@ _MORE = 2  # fed at each step from the second on, so that prompts are read besid
 _SEED = 0
 _NAME = "canary"
 _SHOWN = 60
+_ALARMING = 0.5  # of the answers. Rounding changed 2 of 8 where it had most chances, and an engine at fault all 8
 
 Facts = Mapping[str, object]
 Prompts = Sequence[Sequence[int]]
@@ -62,6 +63,11 @@ class Record(BaseModel):
     tokens: int
     asked: str
     answered: str | None
+
+    @property
+    def is_alarming(self) -> bool:
+        """Whether so many answers changed that rounding is hardly the reason: more often an engine is at fault."""
+        return self.differing > self.judged * _ALARMING
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,12 @@ from job.settings import EngineSettings
 from job.stopwatch import Stopwatch
 
 # Graphs of whole steps from vLLM's own kernels: as fast as what torch.compile makes, and ready in seconds. On Hopper, where
-# that was measured, and where attention (FlashAttention 3) can be part of any graph: elsewhere only in steps without prompts.
-GRAPHS: Mapping[str, Any] = {"mode": 0, "cudagraph_mode": "FULL"}
+# that was measured. Only of steps without prompts: with prompts in a graph ("FULL"), vLLM 0.32 gives noise instead of answers
+# on Hopper (FlashAttention 3; with Triton's attention some answers are wrong).
+GRAPHS: Mapping[str, Any] = {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}
 HOPPER = 9
 _FEW = 512  # requests: as many as vLLM captures graphs for by itself
-# With more, answers are made beside prompts all the time, in steps of up to so many tokens.
-_LARGEST_STEP = 2048
+_MOST = 1024  # requests that vLLM works on at once, where nothing else is set
 # Arguments with which ENGINE_ARGS decide on all of this.
 _THEIRS = ("compilation_config", "optimization_level", "cudagraph_capture_sizes", "max_cudagraph_capture_size")
 _METHOD = "VLLM_WORKER_MULTIPROC_METHOD"
@@ -66,14 +66,14 @@ def compilation(settings: EngineSettings, requests: int, capability: int | None)
     if requests < _FEW:
         chosen["max_cudagraph_capture_size"] = _captured_sizes(requests)[-1]
     elif not compiled:
-        chosen["cudagraph_capture_sizes"] = _captured_sizes(_LARGEST_STEP)
+        chosen["cudagraph_capture_sizes"] = _captured_sizes(_MOST)
     return {"compilation_config": chosen} if chosen else {}
 
 
 def _captured_sizes(largest: int) -> list[int]:
-    """Tokens of the steps that graphs are captured for: vLLM's own choice up to 512, and coarser above. The last is enough
+    """Answers in a step that graphs are captured for: vLLM's own choice up to 512, and coarser above. The last is enough
     for the largest."""
-    sizes = [1, 2, 4, *range(8, 256, 8), *range(256, 512, 16), *range(512, 1024, 32), *range(1024, _LARGEST_STEP + 1, 64)]
+    sizes = [1, 2, 4, *range(8, 256, 8), *range(256, 512, 16), *range(512, _MOST + 1, 32)]
     return sizes[: next(number for number, size in enumerate(sizes, 1) if size >= max(largest, 8))]
 
 

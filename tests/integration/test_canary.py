@@ -94,10 +94,26 @@ def test_where_nothing_is_promised_it_is_counted_and_said(variables: dict[str, o
         answer({**variables, "REPRODUCIBILITY": "seeded"}, shy)
     (sung,) = (line for line in logs if line["event"] == "canary_answered")
     assert (sung["log_level"], sung["judged"], sung["differing"]) == ("info", 8, 8)
+    (alarm,) = (line for line in logs if line["event"] == "canary_alarming")
+    assert (alarm["log_level"], alarm["alone"]) == ("warning", f"{alarm['in_company']} (alone)")
+    assert "ENFORCE_EAGER=true" in alarm["remedy"]
     assert manifest(output)["engine"]["canary"]["differing"] == 8
     card = (results_folder(output) / "README.md").read_text(encoding="utf-8")
     assert "| canary | 8 of 8 fixed prompts got another answer in company than alone, within 16 tokens: so do some" in card
     assert sorted(finished_rows(output)) == [0, 1, 2]
+
+
+def rounding(completion: Completion, in_flight: int) -> Completion:
+    """Half of the prompts get other answers alone."""
+    return shy(completion, in_flight) if completion.position >= -4 else completion
+
+
+def test_as_many_changes_as_rounding_may_make_are_no_alarm(variables: dict[str, object]) -> None:
+    with capture_logs() as logs:
+        answer({**variables, "REPRODUCIBILITY": "seeded"}, rounding)
+    (sung,) = (line for line in logs if line["event"] == "canary_answered")
+    assert sung["differing"] == 4
+    assert "canary_alarming" not in [line["event"] for line in logs]
 
 
 def not_answering(completion: Completion, _in_flight: int) -> Completion:

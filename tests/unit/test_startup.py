@@ -16,8 +16,9 @@ def compilation(requests: int = 10_000, capability: int | None = startup.HOPPER,
     return startup.compilation(settings(**variables).engine, requests, capability).get("compilation_config")
 
 
-def test_on_hopper_whole_steps_are_graphs_and_nothing_is_compiled() -> None:
-    assert compilation(334) == {"mode": 0, "cudagraph_mode": "FULL", "max_cudagraph_capture_size": 336}
+def test_on_hopper_steps_without_prompts_are_graphs_and_nothing_is_compiled() -> None:
+    """With prompts in its graphs, vLLM 0.32 answers with noise there: benchmarks/RESULTS.md, section right."""
+    assert compilation(334) == {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY", "max_cudagraph_capture_size": 336}
     assert not startup.compiles(settings().engine, startup.HOPPER)
 
 
@@ -65,10 +66,10 @@ def test_no_graph_is_captured_for_more_requests_than_there_are(requests: int, si
     assert compilation(requests)["max_cudagraph_capture_size"] == size
 
 
-def test_many_requests_have_graphs_for_steps_of_answers_beside_prompts() -> None:
+def test_many_requests_have_graphs_for_as_many_as_are_answered_at_once() -> None:
     sizes = compilation(512)["cudagraph_capture_sizes"]
     assert sizes == sorted(set(sizes))
-    assert sizes[-1] == 2048
+    assert sizes[-1] == 1024
     assert [size for size in sizes if size <= 512] == [1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)], "as vLLM has them"
 
 
