@@ -25,6 +25,7 @@ _FEW = 512  # requests: as many as vLLM captures graphs for by itself
 _MOST = 1024  # requests that vLLM works on at once, where nothing else is set
 # Arguments with which ENGINE_ARGS decide on all of this.
 _THEIRS = ("compilation_config", "optimization_level", "cudagraph_capture_sizes", "max_cudagraph_capture_size")
+_SPECULATION = "speculative_config"
 _METHOD = "VLLM_WORKER_MULTIPROC_METHOD"
 WORKERS = "job.engine.timed_"
 _WORKER_NAMES = {
@@ -63,7 +64,7 @@ def compilation(settings: EngineSettings, requests: int, capability: int | None)
         return {}
     compiled = compiles(settings, capability)
     chosen = {} if compiled else dict(GRAPHS)
-    if requests < _FEW:
+    if requests < _FEW and _SPECULATION not in settings.engine_args:  # with it, each has several tokens in a step
         chosen["max_cudagraph_capture_size"] = _captured_sizes(requests)[-1]
     elif not compiled:
         chosen["cudagraph_capture_sizes"] = _captured_sizes(_MOST)

@@ -73,6 +73,13 @@ def test_many_requests_have_graphs_for_as_many_as_are_answered_at_once() -> None
     assert [size for size in sizes if size <= 512] == [1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)], "as vLLM has them"
 
 
+@pytest.mark.parametrize("requests", [5, 10_000])
+def test_with_tokens_that_are_guessed_ahead_a_few_requests_make_large_steps(requests: int) -> None:
+    engine_args = '{"speculative_config": {"method": "ngram", "num_speculative_tokens": 4}}'
+    assert compilation(requests, ENGINE_ARGS=engine_args) == compilation(10_000)
+    assert compilation(requests, 8, ENGINE_ARGS=engine_args) is None
+
+
 def test_workers_are_timed_where_there_are_such_ones() -> None:
     assert startup.worker("cuda") == {"worker_cls": "job.engine.timed_gpu_worker.TimedGpuWorker"}
     assert startup.worker("cpu") == {"worker_cls": "job.engine.timed_cpu_worker.TimedCpuWorker"}
