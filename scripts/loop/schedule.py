@@ -22,7 +22,8 @@ from scripts.loop.settings import GPU_MEMORY_UTILIZATION, LOGS, LoopSettings, Mo
 from scripts.loop.summary import Outcome, shown
 
 _TICK_SECONDS = 0.2
-_PROGRESS_SECONDS = 30.0  # between two lines about one model
+_PROGRESS_SECONDS = 30.0  # between two lines about one model that say how far it is
+_REPEATED = ("engine_start_progress", "progress")
 
 Say = Callable[[str, str], object]
 
@@ -130,7 +131,7 @@ class Loop:
             running.rows_safe = event.get("rows_safe")
         text = _told(event)
         now = self._effects.clock()
-        if text and (name != "progress" or now - running.said >= _PROGRESS_SECONDS):
+        if text and (name not in _REPEATED or now - running.said >= _PROGRESS_SECONDS):
             running.said = now
             self._effects.say(running.model.name, text)
 
@@ -256,6 +257,7 @@ _WORDS: Mapping[str, Callable[[Event], str]] = {
     "files_checked": lambda event: f"downloads {event['bytes_to_download'] / 1e9:.1f} GB" if event["bytes_to_download"] else "",
     "resume_found": lambda event: f"goes on after {event['rows_done']} of {event['rows']} rows",
     "engine_starting": lambda event: f"loads the model, for {event['rows_pending']} rows",
+    "engine_start_progress": lambda event: f"still loads the model ({event['phase']}, {event['seconds']:.0f} s)",
     "engine_ready": lambda event: f"generates, {event['seconds']:.0f} s after the engine was started",
     "progress": _progress,
     "hub_retry": lambda event: f"waits {event['wait_seconds']:.0f} s for the Hub",
