@@ -18,7 +18,7 @@ from scripts.loop import gpus
 from scripts.loop.children import Child, Event, Start
 from scripts.loop.gpus import Slot
 from scripts.loop.runners import Runner
-from scripts.loop.settings import GPU_MEMORY_UTILIZATION, LOGS, LoopSettings, Model
+from scripts.loop.settings import GPU_MEMORY_UTILIZATION, LOGS, METRICS_PORT, LoopSettings, Model, metrics_port
 from scripts.loop.summary import Outcome, shown
 
 _TICK_SECONDS = 0.2
@@ -38,10 +38,11 @@ class Stops(Protocol):
 
 @dataclass(slots=True)
 class _Running:
-    """A model at work. measures: whether its engine takes the memory that it finds free; ready: whether it has it by now."""
+    """A model at work. place: which of those at once it is, from 0; measures: whether its engine takes the memory that it finds free; ready: whether it has it by now."""
 
     model: Model
     slot: Slot
+    place: int
     child: Child
     started: float
     said: float
@@ -185,13 +186,16 @@ class Loop:
             self._outcomes[model] = Outcome(str(model), error.exit_code, message=error.message)
             self._effects.say(model.name, error.message)
             return
-        command = self._runner.generate({**self._settings.environ, **model.variables(), **memory}, slot)
+        place = min(set(range(self._slots)) - {running.place for running in self._running})
+        port = metrics_port(self._settings.environ, place)
+        command = self._runner.generate({**self._settings.environ, **model.variables(), **memory, **port}, slot)
         log = self._log(model)
         now = self._effects.clock()
         where = f" on GPU {','.join(gpu.index for gpu in slot.gpus)}" if slot.gpus else ""
-        self._effects.say(model.name, f"starts{where}; its log is {shown(log)}")
+        watched = f", its metrics are on port {port[METRICS_PORT]}" if port else ""
+        self._effects.say(model.name, f"starts{where}; its log is {shown(log)}{watched}")
         child, measures = self._effects.start(command, log), self._measures(slot, model)
-        self._running.append(_Running(model, slot, child, started=now, said=now, measures=measures))
+        self._running.append(_Running(model, slot, place, child, started=now, said=now, measures=measures))
 
     def _download_ahead(self) -> None:
         """Where all that run have what they need, the line is free for the next ones, as many as may start together."""

@@ -281,6 +281,14 @@ def test_what_happens_is_said_in_few_lines() -> None:
     ]
 
 
+def test_each_model_at_work_has_a_metrics_port_of_its_own_that_is_free_again_when_it_ends() -> None:
+    world = World({(JOB, "org/b"): Script(end=2)})
+    world.run("org/a org/b org/c org/d", [Slot((), 3)] * 3, ENGINE="echo", METRICS_PORT=9464)
+    ports = {model: environ["METRICS_PORT"] for (_, model), environ in world.environs.items()}
+    assert ports == {"org/a": "9464", "org/b": "9465", "org/c": "9466", "org/d": "9465"}
+    assert "d: starts; its log is /out/logs/d.log, its metrics are on port 9465" in world.lines
+
+
 def test_a_long_start_is_told_now_and_then() -> None:
     world = World({(JOB, "org/a"): Script(ready=70, end=100)})
     world.run("org/a", ENGINE="echo")
