@@ -38,7 +38,11 @@ class Stops(Protocol):
 
 @dataclass(slots=True)
 class _Running:
-    """A model at work. place: which of those at once it is, from 0; measures: whether its engine takes the memory that it finds free; ready: whether it has it by now."""
+    """A model at work.
+
+    place: which of those at once it is, from 0; measures: whether its engine takes the memory that it finds free; ready:
+    whether it has it by now.
+    """
 
     model: Model
     slot: Slot

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import Metric
 
 from job.effects import Account
 from job.metrics import RunMetrics, pages
@@ -129,11 +130,21 @@ def test_what_others_measure_is_on_the_same_page_under_its_own_names(metrics: Ru
     assert "answers_job_info" in found.names
 
 
-def test_names_follow_the_conventions_of_prometheus(metrics: RunMetrics, account: Account, clock: FakeClock) -> None:
+def everything() -> list[Metric]:
+    """All that there is, of a run in which something has happened."""
+    clock = FakeClock()
+    account = Account(clock)
     account.rows = 1
+    account.about = dict.fromkeys(("run_id", "model", "shard", "engine", "engine_version"), "x")
+    metrics = RunMetrics("1.2.3", clock)
+    metrics.show(account)
     with Progress(1, 0, 10, None, clock) as account.progress, account.phase("generation"):
         account.progress.add(answered(0))
-        families = list(metrics.collect())
+        return list(metrics.collect())
+
+
+def test_names_follow_the_conventions_of_prometheus() -> None:
+    families = everything()
     assert len({family.name for family in families}) == len(families) == 10
     for family in families:
         assert family.name.startswith("answers_job")
