@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.hub_server import HubServer, Status
+from tests.integration.publishing import TOKEN, Scene
 from tests.scraping import Scrape, ask, scrape
 from tests.support import (
     ECHO,
@@ -180,3 +182,18 @@ def test_whoever_watches_and_however_badly_the_answers_are_the_same(tmp_path: Pa
     assert (len(ended.of("metrics_listening")), quiet.of("metrics_listening")) == (1, [])
     assert ended.last["run_id"] == quiet.last["run_id"]
     assert parquet_bytes(results_folder(tmp_path / "results")) == parquet_bytes(results_folder(tmp_path / "alone"))
+
+
+def test_waits_for_the_hub_are_counted_and_its_token_is_nowhere(hub: HubServer, scene: Scene) -> None:
+    hub.fail(Status(503), times=2)
+    with running(scene.folder / "log", scene.variables | {"METRICS_PORT": 0}) as job:
+        port = port_of(job)
+
+        def counted() -> float | None:
+            return scrape(port).by("answers_job_hub_retries_total", "event")["hub_retry"] or None
+
+        assert job.until(counted) >= 1
+        for path in ("/metrics", "/healthz", "/readyz"):
+            assert TOKEN not in ask(port, path).text
+        assert ask(port, "/readyz").text.startswith("plan, for ")
+        assert job.end().code == 0
