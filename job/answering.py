@@ -99,7 +99,7 @@ def _answer_spooled(plan: Plan, journal: Journal, spool: Spool, finished: int, e
     try:
         complete = not effects.stop.signal and _generate(plan, journal, spool, finished, effects, account)
     except JobError as error:
-        account.engine_died = isinstance(error, EngineError)
+        account.engine_failed = isinstance(error, EngineError)
         if not (effects.stop.signal and isinstance(error, EngineError)):  # else the signal reached the engine too
             error.add_note(_safe(plan, finished + account.generated))
             raise

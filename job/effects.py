@@ -43,7 +43,7 @@ class Account(Stopwatch):
 
     about: what names the run; rows: how many there are, None until that is known; found: those of them that earlier processes
     answered; answered, failed, prompt_tokens, completion_tokens: of the rows that this one finished; progress: of the rows that
-    the engine answers, None before; engine_died: whether it is known to be dead.
+    the engine answers, None before; engine_failed: whether that did not start, or died.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -53,7 +53,7 @@ class Account(Stopwatch):
         self.rows: int | None = None
         self.found = self.answered = self.failed = self.prompt_tokens = self.completion_tokens = 0
         self.progress: Progress | None = None
-        self.engine_died = False
+        self.engine_failed = False
 
     def count(self, row: ResultRow) -> None:
         """A row is finished."""

@@ -58,14 +58,14 @@ class RunMetrics(Collector):
 
     def alive(self) -> Page:
         """Whether there is still something to be waited for. That this answers at all is most of it."""
-        if self._account.engine_died:
-            return Page(b"the engine died\n", HTTPStatus.SERVICE_UNAVAILABLE)
+        if self._account.engine_failed:
+            return Page(b"the engine failed\n", HTTPStatus.SERVICE_UNAVAILABLE)
         return Page(b"alive\n")
 
     def ready(self) -> Page:
         """Whether the engine answers rows: not before, and not after."""
-        if self._account.engine_died:
-            return Page(b"the engine died\n", HTTPStatus.SERVICE_UNAVAILABLE)
+        if self._account.engine_failed:
+            return Page(b"the engine failed\n", HTTPStatus.SERVICE_UNAVAILABLE)
         current = self._account.current
         if not current:
             return Page(b"between two phases\n", HTTPStatus.SERVICE_UNAVAILABLE)

@@ -111,11 +111,11 @@ def test_it_is_ready_while_rows_are_answered(metrics: RunMetrics, account: Accou
         assert asked(metrics, "/readyz") == (200, "answers rows\n")
 
 
-def test_an_engine_that_died_is_neither_alive_nor_ready(metrics: RunMetrics, account: Account) -> None:
+def test_an_engine_that_failed_is_neither_alive_nor_ready(metrics: RunMetrics, account: Account) -> None:
     with account.phase("generation"):
-        account.engine_died = True
-        assert asked(metrics, "/readyz") == (503, "the engine died\n")
-        assert asked(metrics, "/healthz") == (503, "the engine died\n")
+        account.engine_failed = True
+        assert asked(metrics, "/readyz") == (503, "the engine failed\n")
+        assert asked(metrics, "/healthz") == (503, "the engine failed\n")
 
 
 def test_what_others_measure_is_on_the_same_page_under_its_own_names(metrics: RunMetrics) -> None:
