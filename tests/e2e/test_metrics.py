@@ -45,7 +45,12 @@ def _watch(job: RunningJob, folder: Path) -> Watched:
         return answer.status == 200 or None
 
     job.until(ready, SECONDS)
-    page = scrape(port)
+
+    def at_work() -> Scrape | None:
+        page = scrape(port)
+        return page if page.by("answers_job_requests", "state")["running"] else None
+
+    busy = job.until(at_work, SECONDS)
     inode = _listening_inode(job.process.pid, port)
     children = {pid: inode in _open_files(pid) for pid in descendants(job.process.pid) if command_of(pid)}
 
@@ -56,7 +61,7 @@ def _watch(job: RunningJob, folder: Path) -> Watched:
     last = job.until(all_there, SECONDS)
     (folder / "publish").touch()
     outcome = job.end()
-    return Watched(outcome, results_folder(folder / "results"), readiness, health, children, page, last)
+    return Watched(outcome, results_folder(folder / "results"), readiness, health, children, busy, last)
 
 
 def _open_files(pid: int) -> set[str]:
@@ -121,7 +126,8 @@ def test_the_figures_are_those_of_the_manifest_and_of_vllm(watched: Watched) -> 
 def test_requests_at_work_are_those_of_vllms_scheduler(watched: Watched) -> None:
     """max_num_seqs is more than there are rows, so nothing waits for long."""
     requests = watched.busy.by("answers_job_requests", "state")
-    assert 1 <= requests["running"] + requests["waiting"] <= 10
+    assert requests["running"] >= 1
+    assert requests["running"] + requests["waiting"] <= 10
     events = watched.outcome.of("progress")
     assert any(event["running"] for event in events[:-1])
     assert (events[-1]["running"], events[-1]["waiting"]) == (0, 0)
