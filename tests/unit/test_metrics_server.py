@@ -12,7 +12,7 @@ import pytest
 
 from job import metrics_server
 from job.errors import SettingsError
-from job.metrics_server import MOST_CLIENTS, Page, listen, serving
+from job.metrics_server import MOST_CLIENTS, SILENT_SECONDS, Page, listen, serving
 from tests.scraping import SECONDS, ask
 
 LARGE = 64 * 2**20  # bytes; more than the buffers between a server and its client hold
@@ -117,6 +117,7 @@ def test_clients_that_say_nothing_or_do_not_read_keep_nobody_waiting(port: int) 
 
 
 def test_clients_that_say_nothing_are_left_after_a_while(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
+    assert metrics_server._Handler.timeout == SILENT_SECONDS
     monkeypatch.setattr(metrics_server._Handler, "timeout", 0.05)
     with connected(port) as client:
         assert received(client) == b""
@@ -126,6 +127,7 @@ def test_of_too_many_clients_the_first_one_goes(port: int) -> None:
     with ExitStack() as held:
         first, *_ = [held.enter_context(connected(port)) for _ in range(MOST_CLIENTS)]
         assert ask(port, "/hello").status == 200
+        first.settimeout(SILENT_SECONDS / 2)  # or it would be left for its silence
         assert received(first) == b""
 
 
