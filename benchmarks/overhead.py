@@ -124,11 +124,12 @@ class Bench:
             with Journal(folder, self._plan.identity) as journal, Spool(folder) as spool:
                 spool.write(rows)
                 started = Clocks.read()
-                with Progress(len(rows), 0, 10, None) as progress, journal.writer() as writer:
+                progress = Progress(len(rows), 0, 10, None, load=lambda: self._engine.load)
+                with progress, journal.writer() as writer, progress.told():
 
                     def on_row(row: Any) -> None:
                         writer.append(row)
-                        progress.add(row, writer.safe_rows)
+                        progress.add(row)
 
                     answerable = (prompt for prompt in spool if not prompt.failure)
                     seed = self._plan.settings.sampling.seed

@@ -3,13 +3,13 @@
 Everything that can be checked without the model comes before it is loaded.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import structlog
 
-from job import canary, generation, prompts
+from job import canary, generation, prompts, starting
 from job.disk import disk_errors, json_text, write_whole
 from job.effects import Account, Effects
 from job.errors import EngineError, FailedRowsError, JobError, Problem, SettingsError, StoppedError
@@ -41,7 +41,7 @@ def answer(plan: Plan, journal: Journal, done: Positions, hub: Hub, effects: Eff
             if plan.repo_id:
                 hub.prepare_target(plan.repo_id)
         if spool.failures:
-            _record_failures(plan, journal, spool)
+            _record_failures(plan, journal, spool, account)
         if spool.rows > spool.failures:
             _answer_spooled(plan, journal, spool, done.count + spool.failures, effects, account)
 
@@ -84,12 +84,14 @@ def _check_unanswerable(plan: Plan, spool: Spool) -> None:
         )
 
 
-def _record_failures(plan: Plan, journal: Journal, spool: Spool) -> None:
+def _record_failures(plan: Plan, journal: Journal, spool: Spool, account: Account) -> None:
     with journal.writer() as writer:
         for prompt in spool:
             if prompt.failure:
                 log.warning("row_failed", position=prompt.position, reason=prompt.failure.reason, error=prompt.failure.message)
-                writer.append(generation.failed_row(prompt, plan.settings.sampling.num_samples))
+                row = generation.failed_row(prompt, plan.settings.sampling.num_samples)
+                writer.append(row)
+                account.count(row)
 
 
 def _reason(prompt: Prompt) -> str:
@@ -101,6 +103,7 @@ def _answer_spooled(plan: Plan, journal: Journal, spool: Spool, finished: int, e
     try:
         complete = not effects.stop.signal and _generate(plan, journal, spool, finished, effects, account)
     except JobError as error:
+        account.engine_failed = isinstance(error, EngineError)
         if not (effects.stop.signal and isinstance(error, EngineError)):  # else the signal reached the engine too
             error.add_note(_safe(plan, finished + account.generated))
             raise
@@ -113,15 +116,14 @@ def _generate(plan: Plan, journal: Journal, spool: Spool, finished: int, effects
     """Whether all prompts were answered, rather than the run stopped."""
     rows = spool.rows - spool.failures
     log.info("engine_starting", rows_pending=rows)
-    try:
-        with account.phase("engine_start"), effects.stop.interrupting():
-            engine = plan.backend.open(rows * plan.settings.sampling.num_samples)
-    except Interrupted:
-        return False
-    account.add_parts("engine_start", engine.start_seconds)
-    with engine:
+    with ExitStack() as opened:
         try:
-            facts = _sung(plan, spool, engine, effects, account) if spool.canary else engine.facts
+            with starting.told(_start_phase(plan, account), plan.settings.run.progress_seconds, effects.bar_on, effects.clock):
+                with account.phase("engine_start"), effects.stop.interrupting():
+                    engine = plan.backend.open(rows * plan.settings.sampling.num_samples)
+                opened.enter_context(engine)
+                account.add_parts("engine_start", engine.start_seconds)
+                facts = _sung(plan, spool, engine, effects, account) if spool.canary else engine.facts
         except Interrupted:
             return False
         with disk_errors(plan.folder):
@@ -132,6 +134,11 @@ def _generate(plan: Plan, journal: Journal, spool: Spool, finished: int, effects
             write_whole(plan.part_folder / ENGINE_FACTS, json_text(facts))
         log.info("engine_ready", seconds=account.seconds["engine_start"], seconds_by_phase=engine.start_seconds, **facts)
         return _feed(plan, journal, spool, engine, finished, effects, account)
+
+
+def _start_phase(plan: Plan, account: Account) -> Callable[[], str]:
+    """What the start of the engine is at: the backend knows, until it has made one."""
+    return lambda: "canary" if account.current and account.current[0] == "canary" else plan.backend.phase
 
 
 def _sung(plan: Plan, spool: Spool, engine: Engine, effects: Effects, account: Account) -> Mapping[str, object]:
@@ -158,12 +165,22 @@ def _feed(
 ) -> bool:
     """Whether all prompts were answered, rather than the run stopped. Each row is in the journal as soon as it is finished."""
     seconds = plan.settings.run.progress_seconds
-    with Progress(plan.rows.rows, finished, seconds, effects.bar_on, effects.clock) as progress:
-        writer = journal.writer()  # after the engine: a fork must copy neither its thread nor its connection
+    writer = journal.writer()  # after the engine: a fork must copy neither its thread nor its connection
+    with Progress(
+        plan.rows.rows,
+        finished,
+        seconds,
+        effects.bar_on,
+        effects.clock,
+        safe=lambda: writer.safe_rows,
+        load=lambda: engine.load,
+    ) as progress:
+        account.progress = progress
 
         def on_row(row: ResultRow) -> None:
             writer.append(row)
-            progress.add(row, writer.safe_rows)
+            account.count(row)
+            progress.add(row)
             for completion in row.completions:
                 if completion.error:
                     log.warning("row_failed", position=row.position, reason=completion.finish_reason, error=completion.error)
@@ -172,13 +189,18 @@ def _feed(
         answerable = (prompt for prompt in spool if not prompt.failure)
         complete = False
         try:
-            with account.phase("generation"), writer, suppress(Interrupted):  # the engine gave no row until the grace was over
+            with (
+                account.phase("generation"),
+                writer,
+                progress.told(),
+                suppress(Interrupted),
+            ):  # the engine gave no row until the grace was over
                 complete = generation.generate(
                     answerable, engine, seed=sampling.seed, num_samples=sampling.num_samples, stop=effects.stop, on_row=on_row
                 )
         finally:
             account.generated = writer.safe_rows
-            log.info("progress", **progress.event(writer.safe_rows))
+            log.info("progress", **progress.event())
     return complete
 
 

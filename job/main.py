@@ -3,12 +3,14 @@
 import sys
 import time
 from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import structlog
 
-from job import image, lengths, logs
+from job import __version__, image, lengths, logs
 from job.engine.postmortem import LAST_WORDS_VARIABLE
 from job.errors import JobError
 from job.scratch import scratch_folder
@@ -89,6 +91,26 @@ def carry_out(environ: MutableMapping[str, str], stop: StopSignal, work: Callabl
 
 
 def _answer(settings: Settings, environ: MutableMapping[str, str], given: Mapping[str, Any]) -> Mapping[str, object]:
+    with ExitStack() as shown:
+        watched = _watched(settings, shown) if settings.run.metrics_port is not None else {}
+        return _run(settings, environ, {**watched, **given})
+
+
+def _watched(settings: Settings, shown: ExitStack) -> Mapping[str, Any]:
+    """Effects that have others see how the run is, until `shown` is closed. Raises: SettingsError where the port is taken."""
+    from job import metrics_server
+
+    listening = metrics_server.listen(settings.run.metrics_port or 0)  # first: what follows takes a second to be imported
+    shown.enter_context(listening)
+    from job import hub, metrics
+
+    run_metrics = metrics.RunMetrics(__version__)
+    shown.enter_context(metrics_server.serving(listening, metrics.pages(run_metrics)))
+    log.info("metrics_listening", port=listening.getsockname()[1])
+    return {"show": run_metrics.show, "connect": partial(hub.connect, on_retry=run_metrics.count_retry)}
+
+
+def _run(settings: Settings, environ: MutableMapping[str, str], given: Mapping[str, Any]) -> Mapping[str, object]:
     from job import pipeline  # imports what the environment above configures
     from job.effects import Effects
 

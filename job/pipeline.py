@@ -59,13 +59,13 @@ def run(settings: Settings, effects: Effects) -> RunSummary:
 
 def _whole(plan: Plan, journal: Journal, hub: Hub, effects: Effects, account: Account) -> Joined:
     """A run of one shard."""
-    facts = _part(plan, journal, _done(plan, journal), hub, effects, account)
+    facts = _part(plan, journal, _done(plan, journal, account), hub, effects, account)
     return Joined(facts, _publish(plan, journal, hub, account, facts))
 
 
 def _shard(plan: Plan, journal: Journal, hub: Hub, effects: Effects, account: Account) -> Joined:
     """One shard of several: its part, unless it is on the Hub already, then the whole, where this makes it one."""
-    done = _done(plan, journal)
+    done = _done(plan, journal, account)
     there = joining.found(plan, hub) if done.count < plan.rows.rows else None
     if isinstance(there, Joined):
         return there
@@ -112,7 +112,7 @@ def rehearse(settings: Settings, effects: Effects) -> Estimate:
     account = Account(effects.clock)
     _, plan, journal = _opened(settings, effects, account)
     with journal, Spool(plan.folder) as spool:
-        done = _done(plan, journal)
+        done = _done(plan, journal, account)
         if done.count < plan.rows.rows:
             with breaking_off(effects.stop, lambda: answering.stopped(plan, effects.stop, done.count)):
                 plan.backend.check()
@@ -137,10 +137,14 @@ def _opened(settings: Settings, effects: Effects, account: Account) -> tuple[Hub
 
 def _planned(settings: Settings, effects: Effects, account: Account) -> tuple[Hub, Plan]:
     check_writable(settings.output.output_dir.expanduser())
+    effects.show(account)
     hub = effects.connect(settings.hub, effects.stop)
     with account.phase("plan"):
         plan = make_plan(settings, hub, effects.choose_backend)
-    effects.bind_log(run_id=plan.identity.short, model=plan.name, shard=str(plan.shard))
+    about = {"run_id": plan.identity.short, "model": plan.name, "shard": str(plan.shard)}
+    engine = plan.backend.facts
+    account.about = {**about, "engine": str(engine["name"]), "engine_version": str(engine["version"])}
+    effects.bind_log(**about)
     log.info("planned", rows=plan.rows.rows, results=str(plan.folder), publish_to=plan.repo_id)
     publication.check(plan, hub)
     return hub, plan
@@ -154,11 +158,12 @@ def _journal(plan: Plan, lock: Callable[[Path], RunLock]) -> Journal:
     return Journal(folder, plan.identity, lock(folder))
 
 
-def _done(plan: Plan, journal: Journal) -> Positions:
+def _done(plan: Plan, journal: Journal, account: Account) -> Positions:
     """The rows that have their answers already."""
     with disk_errors(plan.folder):
         write_whole(plan.part_folder / IDENTITY, plan.identity.as_json())
     done = journal.answered(plan.rows.positions)
+    account.rows, account.found = plan.rows.rows, done.count
     if done.count:
         log.info("resume_found", rows_done=done.count, rows=plan.rows.rows)
     return done

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
-from job.records import Completion, Kind, Part, Published, Release, Request, Snapshot, Source
+from job.records import Completion, Kind, Load, Part, Published, Release, Request, Snapshot, Source
 
 
 class Tokenizer(Protocol):
@@ -39,6 +39,10 @@ class Engine(Protocol):
     @property
     def start_seconds(self) -> Mapping[str, float]:
         """How long each part of its start took."""
+
+    @property
+    def load(self) -> Load:
+        """The requests in flight. Other threads ask for it too."""
 
     def __enter__(self) -> Self: ...
 
@@ -80,6 +84,10 @@ class Backend(Protocol):
     @property
     def facts(self) -> Mapping[str, object]:
         """Name and version, as they count in the identity."""
+
+    @property
+    def phase(self) -> str:
+        """What `open` is at, in a word. Other threads ask for it meanwhile."""
 
     def check(self) -> None:
         """Raises: SettingsError where the model cannot be loaded for a reason that is cheap to see."""

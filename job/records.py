@@ -122,6 +122,14 @@ class DataFile:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Requests that an engine has, one for each sample of a row: those that it works on, and those that wait for that."""
+
+    running: int = 0
+    waiting: int = 0
+
+
 ReadText = Callable[[str], str | None]
 
 

@@ -288,7 +288,17 @@ class RunSettings(_Audience):
         20, ge=0, description="After SIGTERM or SIGINT, how long rows that are being answered may still finish, in seconds."
     )
     progress_seconds: float = Field(
-        10, ge=0, description="Time between two `progress` events, in seconds; 0: one for each finished row."
+        10,
+        ge=0,
+        description="Time between two events that say how far the run is, in seconds; 0: one for each finished row, and one "
+        "a second while there is none.",
+    )
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port for metrics in Prometheus' format (`/metrics`) and probes (`/healthz`, `/readyz`), on all interfaces "
+        "and without a password; 0: any that is free, which the log names. Unset: none.",
     )
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`json`: one object a line; `console`: for people; `auto`: console on a terminal, else json."

@@ -6,7 +6,7 @@ from typing import Self
 from job.engine import choose_backend
 from job.plan import ChooseBackend
 from job.protocols import Backend, Engine, Tokenizer
-from job.records import Completion, Request
+from job.records import Completion, Load, Request
 
 
 class WrappedEngine:
@@ -17,6 +17,10 @@ class WrappedEngine:
         self.window = engine.window
         self.facts: Mapping[str, object] = engine.facts
         self.start_seconds = engine.start_seconds
+
+    @property
+    def load(self) -> Load:
+        return self.engine.load
 
     def __enter__(self) -> Self:
         self.engine.__enter__()
@@ -37,6 +41,10 @@ class _WrappedBackend:
         self._backend = backend
         self._wrap = wrap
         self.facts: Mapping[str, object] = backend.facts
+
+    @property
+    def phase(self) -> str:
+        return self._backend.phase
 
     def check(self) -> None:
         self._backend.check()

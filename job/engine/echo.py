@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from job.errors import Problem, SettingsError
-from job.records import Completion, FinishReason, Request
+from job.records import Completion, FinishReason, Load, Request
 from job.settings import SamplingSettings, Settings
 
 TOKEN_BYTES = 4  # about what a token of English is
@@ -56,6 +56,7 @@ def _text(token_ids: Sequence[int]) -> str:
 
 class EchoBackend:
     facts: Mapping[str, object] = {"name": "echo", "version": 1}
+    phase = "engine"
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -92,6 +93,11 @@ class EchoEngine:
 
     def __exit__(self, *error: object) -> None:
         self._due.clear()
+
+    @property
+    def load(self) -> Load:
+        """It works on all that it has."""
+        return Load(running=len(self._due))
 
     def feed(self, request: Request) -> None:
         share = request.limit(self._max_tokens) / self._max_tokens

@@ -16,10 +16,12 @@ from job.engine import cpu_build, determinism, refusals, startup
 from job.engine.adapter import Adapter
 from job.engine.effective import dtype_of, effective_facts
 from job.engine.postmortem import Watch
+from job.engine.running import Running
 from job.engine.tokenizer import ModelTokenizer, load_tokenizer
 from job.errors import EngineError, Problem, SettingsError
 from job.protocols import ModelFiles
-from job.records import ANSWERED, Completion, Request
+from job.records import ANSWERED, Completion, Load, Request
+from job.references import run_name
 from job.settings import Settings
 from job.stopwatch import Stopwatch
 
@@ -59,6 +61,7 @@ class VllmBackend:
         self._model = model
         self._adapter = Adapter(adapter) if adapter else None
         self.facts: Mapping[str, object] = {"name": "vllm", "version": installed_version()}
+        self.phase = "files"
 
     def check(self) -> None:
         if self._bitwise:
@@ -85,33 +88,42 @@ class VllmBackend:
             self._adapter.check_shapes(folder)
 
         startup.read_ahead(folder)
-        stopwatch = Stopwatch()
+        stopwatch, running = Stopwatch(), Running()
         determinism.set_mode(batch_invariant=self._bitwise and not _is_cpu_build())
+        self.phase = "import"
         with stopwatch.phase("import"):
             from vllm import envs
             from vllm.v1.engine.llm_engine import LLMEngine  # 6 s
 
+        self.phase = "config"
         with stopwatch.phase("config"):
             config = self._engine_config(folder, requests)
         watch = Watch()
         if _is_cpu_build():
             startup.fork_the_core()
+        self.phase = "engine"
         compiles = not _is_cpu_build() and startup.compiles(self._settings.engine, _capability())
         with startup.alone_in_cache(Path(envs.VLLM_CACHE_ROOT)) if compiles else nullcontext():
             began = time.monotonic()
             try:
-                engine = LLMEngine.from_vllm_config(config, disable_log_stats=True)
+                engine = LLMEngine.from_vllm_config(config, **self._stats(running))
             except Exception as error:
                 raise EngineError(f"vLLM did not start: {watch.explain(error, {})}") from error
         facts = {**self.facts, "reproducibility": self._settings.engine.reproducibility}
-        opened = VllmEngine(engine, self._sampling(), facts, watch)
+        opened = VllmEngine(engine, self._sampling(), facts, watch, running)
         with opened.closed_on_error():
             opened.start_seconds = startup.start_seconds(stopwatch, began, opened.workers_seconds())
             if self._bitwise:
                 opened.check_bitwise()
             if self._adapter:
-                opened.load(self._adapter)
+                opened.load_adapter(self._adapter)
         return opened
+
+    def _stats(self, running: Running) -> dict[str, Any]:
+        """vLLM's own figures, which it then registers with prometheus_client by itself. They cost time at each step."""
+        if self._settings.run.metrics_port is None:
+            return {"disable_log_stats": True}
+        return {"disable_log_stats": False, "stat_loggers": [running.logger]}
 
     def _engine_config(self, folder: Path, requests: int) -> "VllmConfig":
         """vLLM's own check of all settings against the model's config, before any weight is read."""
@@ -138,6 +150,8 @@ class VllmBackend:
     def _engine_args(self, folder: Path, start: Mapping[str, Any], *, on_cpu: bool) -> dict[str, Any]:
         engine = self._settings.engine
         changeable = {"load_format": _load_format(folder), "use_tqdm_on_load": False, "disable_log_stats": True, **start}
+        if self._settings.run.metrics_port is not None:
+            changeable["served_model_name"] = run_name(self._settings.model.model_id, self._settings.model.lora_id)  # a label
         adapter_args = self._adapter.engine_args() if self._adapter else {}
         bitwise = dict(determinism.ENGINE_ARGS) if self._bitwise and not on_cpu else {}
         return {
@@ -175,12 +189,21 @@ class VllmBackend:
 class VllmEngine:
     """An LLMEngine with its weights loaded; its EngineCore and workers are children of this process."""
 
-    def __init__(self, engine: "LLMEngine", sampling: Mapping[str, Any], facts: Mapping[str, object], watch: Watch) -> None:
+    def __init__(
+        self,
+        engine: "LLMEngine",
+        sampling: Mapping[str, Any],
+        facts: Mapping[str, object],
+        watch: Watch,
+        running: Running | None = None,
+    ) -> None:
+        """sampling: what all requests have in common; running: what vLLM's scheduler says, where it says something."""
         from vllm.inputs import tokens_input
         from vllm.sampling_params import SamplingParams
 
         self._engine = engine
         self._watch = watch
+        self._running = running or Running()
         self._sampling = sampling
         self._params = SamplingParams
         self._tokens_input = tokens_input
@@ -191,6 +214,14 @@ class VllmEngine:
         self.window = _WINDOW_FACTOR * engine.vllm_config.scheduler_config.max_num_seqs
         self.start_seconds: Mapping[str, float] = {}
         self.facts = {**facts, **effective_facts(engine.vllm_config)}
+
+    @property
+    def load(self) -> Load:
+        """As the scheduler says, or else as many at work as it takes at once, which is so while the KV cache has room."""
+        in_flight = self._engine.get_num_unfinished_requests()
+        most = self._engine.vllm_config.scheduler_config.max_num_seqs
+        running = min(in_flight, most if self._running.requests is None else self._running.requests)
+        return Load(running, in_flight - running)
 
     def __enter__(self) -> Self:
         return self
@@ -208,7 +239,7 @@ class VllmEngine:
             self.__exit__()
             raise
 
-    def load(self, adapter: Adapter) -> None:
+    def load_adapter(self, adapter: Adapter) -> None:
         """Put an adapter over the model, for all requests from here on. Raises: a JobError where it does not fit."""
         self._lora = adapter.load_into(self._engine)
 

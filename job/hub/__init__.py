@@ -127,10 +127,14 @@ def connect(
     stop: Stop,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
+    on_retry: Callable[[str], object] = lambda event: None,
 ) -> Hub:
-    """The Hub of this process. No request is sent yet."""
+    """The Hub of this process. No request is sent yet.
+
+    on_retry: gets each event that is logged before an attempt is repeated.
+    """
     from huggingface_hub import HfApi
 
     limits = Limits(stop, clock)
     limit_requests(limits)
-    return Hub(HfApi(token=settings.token), settings, Patience(limits, stop, sleep))
+    return Hub(HfApi(token=settings.token), settings, Patience(limits, stop, sleep, on_retry))

@@ -128,10 +128,18 @@ def _elsewhere() -> str:
 class Patience:
     """Tries again what may succeed later, for a limited time, and ends at once where a stop is asked for."""
 
-    def __init__(self, limits: Limits, stop: Stop, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        stop: Stop,
+        sleep: Callable[[float], None] = time.sleep,
+        on_retry: Callable[[str], object] = lambda event: None,
+    ) -> None:
+        """on_retry: gets each event that is logged before an attempt is repeated."""
         self.limits = limits
         self._stop = stop
         self._sleep = sleep
+        self._on_retry = on_retry
 
     def __call__(
         self,
@@ -157,7 +165,7 @@ class Patience:
             stop=is_over,
             wait=_wait,
             sleep=self._pause,
-            before_sleep=lambda state: _log_retry(state, doing, event),
+            before_sleep=lambda state: self._note_retry(state, doing, event),
             reraise=True,
         )
         try:
@@ -167,6 +175,10 @@ class Patience:
             raise
         except Exception as error:
             raise translated(error, doing) from error
+
+    def _note_retry(self, state: tenacity.RetryCallState, doing: str, event: str) -> None:
+        _log_retry(state, doing, event)
+        self._on_retry(event)
 
     def _pause(self, seconds: float) -> None:
         """Sleep, but not through a signal."""

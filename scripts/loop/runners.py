@@ -15,7 +15,7 @@ from job.errors import Problem, SettingsError
 from job.references import is_local
 from scripts.environment import LOOP_NAMES, ROOT, known_names
 from scripts.loop.gpus import Slot
-from scripts.loop.settings import LoopSettings
+from scripts.loop.settings import METRICS_PORT, LoopSettings
 
 PYTHON = ROOT / ".venv" / "bin" / "python"
 ENGINES = ("docker", "podman")
@@ -90,7 +90,7 @@ class Containers:
         return f"containers of {self.image}, by {self.engine}"
 
     def generate(self, environ: Mapping[str, str], slot: Slot) -> Command:
-        return self._command(environ, self._devices(slot))
+        return self._command(environ, [*self._devices(slot), *_published(environ)])
 
     def fetch(self, environ: Mapping[str, str]) -> Command:
         return self._command(environ, ["--entrypoint", "python"], ["-m", "job.fetch"])
@@ -131,6 +131,12 @@ class Containers:
         """podman without root: the caller is to be the same user inside, and files need no labels of SELinux."""
         podman = self.engine == "podman"
         return ["--security-opt", "label=disable", *(["--userns", "keep-id"] if self.user[0] else [])] if podman else []
+
+
+def _published(environ: Mapping[str, str]) -> list[str]:
+    """The port of a container's metrics is one of the host's as well, as a process's would be; one that is any is not known."""
+    port = environ.get(METRICS_PORT, "")
+    return ["--publish", f"{port}:{port}"] if port.isdecimal() and int(port) else []
 
 
 def choose(settings: LoopSettings, *, has_gpu: bool) -> Runner:

@@ -18,11 +18,12 @@ from scripts.loop import gpus
 from scripts.loop.children import Child, Event, Start
 from scripts.loop.gpus import Slot
 from scripts.loop.runners import Runner
-from scripts.loop.settings import GPU_MEMORY_UTILIZATION, LOGS, LoopSettings, Model
+from scripts.loop.settings import GPU_MEMORY_UTILIZATION, LOGS, METRICS_PORT, LoopSettings, Model, metrics_port
 from scripts.loop.summary import Outcome, shown
 
 _TICK_SECONDS = 0.2
-_PROGRESS_SECONDS = 30.0  # between two lines about one model
+_PROGRESS_SECONDS = 30.0  # between two lines about one model that say how far it is
+_REPEATED = ("engine_start_progress", "progress")
 
 Say = Callable[[str, str], object]
 
@@ -37,10 +38,15 @@ class Stops(Protocol):
 
 @dataclass(slots=True)
 class _Running:
-    """A model at work. measures: whether its engine takes the memory that it finds free; ready: whether it has it by now."""
+    """A model at work.
+
+    place: which of those at once it is, from 0; measures: whether its engine takes the memory that it finds free; ready:
+    whether it has it by now.
+    """
 
     model: Model
     slot: Slot
+    place: int
     child: Child
     started: float
     said: float
@@ -130,7 +136,7 @@ class Loop:
             running.rows_safe = event.get("rows_safe")
         text = _told(event)
         now = self._effects.clock()
-        if text and (name != "progress" or now - running.said >= _PROGRESS_SECONDS):
+        if text and (name not in _REPEATED or now - running.said >= _PROGRESS_SECONDS):
             running.said = now
             self._effects.say(running.model.name, text)
 
@@ -184,13 +190,16 @@ class Loop:
             self._outcomes[model] = Outcome(str(model), error.exit_code, message=error.message)
             self._effects.say(model.name, error.message)
             return
-        command = self._runner.generate({**self._settings.environ, **model.variables(), **memory}, slot)
+        place = min(set(range(self._slots)) - {running.place for running in self._running})
+        port = metrics_port(self._settings.environ, place)
+        command = self._runner.generate({**self._settings.environ, **model.variables(), **memory, **port}, slot)
         log = self._log(model)
         now = self._effects.clock()
         where = f" on GPU {','.join(gpu.index for gpu in slot.gpus)}" if slot.gpus else ""
-        self._effects.say(model.name, f"starts{where}; its log is {shown(log)}")
+        watched = f", its metrics are on port {port[METRICS_PORT]}" if port else ""
+        self._effects.say(model.name, f"starts{where}; its log is {shown(log)}{watched}")
         child, measures = self._effects.start(command, log), self._measures(slot, model)
-        self._running.append(_Running(model, slot, child, started=now, said=now, measures=measures))
+        self._running.append(_Running(model, slot, place, child, started=now, said=now, measures=measures))
 
     def _download_ahead(self) -> None:
         """Where all that run have what they need, the line is free for the next ones, as many as may start together."""
@@ -256,6 +265,7 @@ _WORDS: Mapping[str, Callable[[Event], str]] = {
     "files_checked": lambda event: f"downloads {event['bytes_to_download'] / 1e9:.1f} GB" if event["bytes_to_download"] else "",
     "resume_found": lambda event: f"goes on after {event['rows_done']} of {event['rows']} rows",
     "engine_starting": lambda event: f"loads the model, for {event['rows_pending']} rows",
+    "engine_start_progress": lambda event: f"still loads the model ({event['phase']}, {event['seconds']:.0f} s)",
     "engine_ready": lambda event: f"generates, {event['seconds']:.0f} s after the engine was started",
     "progress": _progress,
     "hub_retry": lambda event: f"waits {event['wait_seconds']:.0f} s for the Hub",

@@ -14,6 +14,8 @@ from scripts.model_ids import ModelId, parse
 RUNNERS = ("auto", "docker", "podman", "process")
 LOGS = "logs"
 GPU_MEMORY_UTILIZATION = 0.9
+METRICS_PORT = "METRICS_PORT"
+_HIGHEST_PORT = 65535
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class LoopSettings:
             problems.append(Problem("MPS", environ["MPS"], "is none of auto, off"))
         if not parallel.isdecimal() or int(parallel) < 1:
             problems.append(Problem("PARALLEL", parallel, "is not the number of models to run at once: 1 or more"))
+        problems += _ports(environ, parallel, len(models))
         if problems:
             raise SettingsError(problems)
         common = {name: value for name, value in environ.items() if name not in ("MODEL_ID", "MODEL_REVISION")}
@@ -106,6 +109,25 @@ def _names(models: tuple[Model, ...]) -> Iterator[Problem]:
                 f"with an OUTPUT_DIR and a HUB_REPO_ID of its own",
             )
         seen.setdefault(model.name, model)
+
+
+def metrics_port(environ: Mapping[str, str], place: int) -> dict[str, str]:
+    """METRICS_PORT for the model at this place of those that run at once: the next one for each. 0 is any, for all of them.
+
+    What is no number is the job's to refuse.
+    """
+    port = environ.get(METRICS_PORT, "")
+    return {METRICS_PORT: str(int(port) + place)} if port.isdecimal() and int(port) else {}
+
+
+def _ports(environ: Mapping[str, str], parallel: str, models: int) -> Iterator[Problem]:
+    at_once = min(int(parallel), models) if parallel.isdecimal() else 1
+    last = metrics_port(environ, at_once - 1).get(METRICS_PORT)
+    if last and int(last) > _HIGHEST_PORT:
+        message = (
+            f"with PARALLEL={parallel}, ports up to {last} are needed, and {_HIGHEST_PORT} is the last: choose a lower one"
+        )
+        yield Problem(METRICS_PORT, environ[METRICS_PORT], message)
 
 
 def _shared(environ: Mapping[str, str], models: tuple[Model, ...]) -> Iterator[Problem]:

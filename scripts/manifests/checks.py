@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 
-from scripts.manifests import environment, failure_policy, hardening
+from scripts.manifests import environment, failure_policy, hardening, metrics
 from scripts.manifests.job_manifest import JobManifest, Manifest, scalars
 
 # Schemas know these fields as strings only. By the end of the path that leads to them.
@@ -72,6 +72,7 @@ JOB_CHECKS: tuple[Callable[[JobManifest], Iterator[str]], ...] = (
     *failure_policy.CHECKS,
     *hardening.CHECKS,
     *environment.CHECKS,
+    *metrics.CHECKS,
 )
 
 

@@ -39,6 +39,11 @@ class JobManifest:
         return (self.spec.get("template") or {}).get("spec") or {}
 
     @property
+    def annotations(self) -> Manifest:
+        """Those of the pod."""
+        return ((self.spec.get("template") or {}).get("metadata") or {}).get("annotations") or {}
+
+    @property
     def containers(self) -> Sequence[Manifest]:
         """All containers of the pod, those that run before the others too."""
         return [*(self.pod.get("initContainers") or []), *(self.pod.get("containers") or [])]

@@ -10,6 +10,7 @@ from typing import Any
 from job.settings import audiences
 from scripts.manifests.environment import SHARD_COUNT, least_grace
 from scripts.manifests.job_manifest import CONTAINER, GPU, JobManifest, Manifest
+from scripts.manifests.metrics import METRICS_PORT, PORT_ANNOTATION, PORT_NAME
 
 # An overlay may have an example of a run, which is for its own model alone.
 EXAMPLE = frozenset(name.upper() for part in ("model", "data", "prompt", "sampling") for name in audiences()[part].model_fields)
@@ -46,19 +47,30 @@ def _env(entries: list[dict[str, Any]], settings: Mapping[str, str]) -> list[dic
 
 
 def _follow(manifest: dict[str, Any]) -> None:
-    """Set what is a second statement of a variable: the number of GPUs, of pods, and the time to stop."""
+    """Set what is a second statement of a variable: the number of GPUs, of pods, the time to stop, and the port of metrics."""
     job, spec = JobManifest(manifest), manifest["spec"]
     for kind in ("limits", "requests"):
         if GPU in job.resources(kind):
             job.container["resources"][kind][GPU] = job.env.get("TENSOR_PARALLEL_SIZE", "1")
     pod = spec["template"]["spec"]
     pod["terminationGracePeriodSeconds"] = max(pod.get("terminationGracePeriodSeconds", 0), least_grace(job))
+    _follow_port(spec["template"], job)
     if job.indexed and SHARD_COUNT in job.env:
         count = int(job.env[SHARD_COUNT])
         parallelism, completions = spec.get("parallelism", 1), spec.get("completions", 1)
         spec["parallelism"] = count if parallelism >= completions else min(parallelism, count)
         spec["completions"] = count
         spec["maxFailedIndexes"] = min(spec.get("maxFailedIndexes", 0), count - 1)
+
+
+def _follow_port(template: dict[str, Any], job: JobManifest) -> None:
+    port = job.env.get(METRICS_PORT, "")
+    for each in job.container.get("ports", []):
+        if each.get("name") == PORT_NAME and port.isdecimal():
+            each["containerPort"] = int(port)
+    annotations = template.get("metadata", {}).get("annotations", {})
+    if PORT_ANNOTATION in annotations:
+        annotations[PORT_ANNOTATION] = port
 
 
 def _name(job: JobManifest) -> str:

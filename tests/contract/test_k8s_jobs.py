@@ -167,6 +167,14 @@ def test_gpus_shards_and_grace_follow_their_variables() -> None:
     assert problems(job.manifest) == []
 
 
+def test_the_port_of_metrics_follows_its_variable() -> None:
+    job = rendered(GPU_JOB, METRICS_PORT="9999")
+    (port,) = job.container["ports"]
+    assert (port["containerPort"], job.annotations["prometheus.io/port"]) == (9999, "9999")
+    assert problems(job.manifest) == []
+    assert any("any port" in problem for problem in problems(rendered(GPU_JOB, METRICS_PORT="0").manifest))
+
+
 def test_one_shard_tolerates_no_failed_one() -> None:
     job = rendered(SHARDED, SHARD_COUNT="1")
     assert (job.spec["completions"], job.spec["maxFailedIndexes"]) == (1, 0)

@@ -197,4 +197,23 @@ WRONG: Mapping[str, Sequence[tuple[str, Changes, str]]] = {
         ("gpu-sharded", {"spec.maxFailedIndexes": DELETED}, "maxFailedIndexes has to be below"),
         ("gpu-sharded", {"spec.maxFailedIndexes": 4}, "maxFailedIndexes has to be below"),
     ],
+    "port_is_the_same_everywhere": [
+        ("gpu", {"env.METRICS_PORT": "9465"}, "env: METRICS_PORT is 9465, and the containerPort metrics 9464"),
+        ("gpu", {"env.METRICS_PORT": DELETED}, "env: METRICS_PORT is None, and the containerPort metrics 9464"),
+        ("gpu", {"job.ports.0.containerPort": 80}, "env: METRICS_PORT is 9464, and the containerPort metrics 80"),
+        ("gpu", {"spec.template.metadata.annotations": {"prometheus.io/port": "80"}}, "env: METRICS_PORT .* annotation .* 80"),
+        ("gpu", {"env.METRICS_PORT": "0"}, "env: METRICS_PORT is 0, any port"),
+        ("gpu", {"job.ports": DELETED}, "ports: there is none with the name metrics"),
+    ],
+    "probes_ask_what_there_is": [
+        ("gpu", {"job.livenessProbe.httpGet.path": "/readyz"}, "livenessProbe: has to get /healthz"),
+        ("gpu", {"job.readinessProbe.httpGet.path": "/healthz"}, "readinessProbe: has to get /readyz"),
+        ("gpu", {"job.readinessProbe.httpGet.port": 80}, "readinessProbe: has to get /readyz from the port metrics"),
+        ("gpu", {"job.livenessProbe": {"exec": {"command": ["true"]}}}, "livenessProbe: has to get"),
+        ("gpu", {"job.startupProbe": {"httpGet": {"path": "/readyz", "port": "metrics"}}}, "startupProbe: leave it out"),
+    ],
+    "liveness_is_patient": [
+        ("gpu", {"job.livenessProbe.periodSeconds": 10}, "livenessProbe: gives up after 100 s"),
+        ("gpu", {"job.livenessProbe.failureThreshold": DELETED}, "livenessProbe: gives up after 90 s"),
+    ],
 }

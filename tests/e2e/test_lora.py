@@ -190,5 +190,5 @@ def test_a_core_that_dies_while_it_loads_the_adapter_ends_the_run_instead_of_kee
     files = LocalFiles("adapter", Source(str(adapter), "sha256:0", local=True), any_format=False)
     opened = VllmEngine(engine, {}, {}, Watch())
     with pytest.raises(EngineError, match=f"vLLM died while it loaded {adapter}"), opened.closed_on_error():
-        opened.load(engine_adapter.Adapter(files))
+        opened.load_adapter(engine_adapter.Adapter(files))
     assert shut_down == [True]

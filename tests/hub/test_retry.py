@@ -256,8 +256,13 @@ def test_an_error_of_this_job_keeps_no_token_when_it_is_pickled(
 
 
 @pytest.fixture
-def patience(time: FakeTime, stop: FakeStop) -> Patience:
-    return Patience(Limits(stop, time), stop, time.sleep)
+def retries() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def patience(time: FakeTime, stop: FakeStop, retries: list[str]) -> Patience:
+    return Patience(Limits(stop, time), stop, time.sleep, retries.append)
 
 
 class Attempts:
@@ -274,17 +279,20 @@ class Attempts:
         return "done"
 
 
-def test_what_succeeds_at_once_is_not_waited_for(patience: Patience, time: FakeTime) -> None:
+def test_what_succeeds_at_once_is_not_waited_for(patience: Patience, time: FakeTime, retries: list[str]) -> None:
     assert patience(Attempts(), "doing it", 30) == "done"
-    assert time.now == 0
+    assert (time.now, retries) == (0, [])
 
 
-def test_each_wait_is_longer_on_average_and_logged(patience: Patience, time: FakeTime, events: list[EventDict]) -> None:
+def test_each_wait_is_longer_on_average_logged_and_told(
+    patience: Patience, time: FakeTime, events: list[EventDict], retries: list[str]
+) -> None:
     attempts = Attempts(*(ConnectionError("no route\n to host") for _ in range(4)))
     assert patience(attempts, "doing it", 3600, event="upload_retry") == "done"
     assert attempts.made == 5
     assert [event["attempt"] for event in events] == [1, 2, 3, 4]
     assert {event["event"] for event in events} == {"upload_retry"}
+    assert retries == ["upload_retry"] * 4
     assert {event["error"] for event in events} == {"no route to host"}
     assert all(2**number <= event["wait_seconds"] <= 2**number + 1 for number, event in enumerate(events))
     assert time.now == pytest.approx(sum(event["wait_seconds"] for event in events), abs=0.3)

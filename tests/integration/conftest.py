@@ -1,5 +1,6 @@
 """A Hub, and the job that publishes to it."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,13 @@ def hub() -> Iterator[HubServer]:
         server.add_user("ana", token=TOKEN)
         server.add_token("ana", READER, "read")
         yield server
+
+
+@pytest.fixture
+def free_port() -> int:
+    """One that nothing listens on, just now."""
+    with socket.create_server(("", 0)) as listening:
+        return int(listening.getsockname()[1])
 
 
 @pytest.fixture

@@ -41,6 +41,16 @@ SANDBOX_ESCAPES = (
 REQUIRED = {"MODEL_ID": "org/model", "DATASET_ID": "org/data"}
 
 
+class FakeClock:
+    """Seconds that go by when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def settings(**variables: object) -> Settings:
     """Settings from the two required variables and these."""
     return Settings.from_env(REQUIRED | {name: str(value) for name, value in variables.items()})

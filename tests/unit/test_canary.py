@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from job.canary import TEXTS, Findings, conflict, fitted, record_of, sing, with_earlier, worst
 from job.errors import EngineError
-from job.records import Completion, Request
+from job.records import Completion, Load, Request
 
 PROMPTS = [[number, 1, 2] for number in range(len(TEXTS))]
 ENGINE = {"name": "vllm", "version": "1.2.3", "torch": "2.0", "device": "H100", "dtype": "bfloat16", "max_num_seqs": 9}
@@ -51,6 +51,10 @@ class FakeEngine:
         self.flown: list[Flight] = []
         self.most = 0
         self._steps = 0
+
+    @property
+    def load(self) -> Load:
+        return Load(running=len(self._flying))
 
     def __enter__(self) -> Self:
         return self

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from job.generation import failed_row, generate
 from job.identity import row_seed
-from job.records import Completion, Failure, Prompt, Request, ResultRow
+from job.records import Completion, Failure, Load, Prompt, Request, ResultRow
 from tests.unit.builders import prompt
 
 
@@ -41,6 +41,10 @@ class FakeEngine:
         self.fed: list[Request] = []
         self.most = 0
         self.harvests = 0
+
+    @property
+    def load(self) -> Load:
+        return Load(running=len(self.flying))
 
     def __enter__(self) -> Self:
         return self

@@ -60,6 +60,13 @@ def test_a_container_is_the_callers_and_has_time_to_stop() -> None:
     assert not {"--gpus", "--device", "--userns"} & set(command.argv)
 
 
+@pytest.mark.parametrize(("port", "published"), [("9464", ["9464:9464"]), ("0", []), ("", []), ("x", [])])
+def test_a_containers_metrics_are_on_the_same_port_of_the_host(port: str, published: list[str]) -> None:
+    environ = {**ENVIRON, "METRICS_PORT": port}
+    assert values(containers().generate(environ, CPU), "--publish") == published
+    assert not values(containers().fetch(environ), "--publish")
+
+
 def test_docker_and_podman_name_gpus_in_their_own_ways() -> None:
     assert values(containers().generate(ENVIRON, TWO_GPUS), "--gpus") == ['"device=0,3"']
     podman = containers("podman").generate(ENVIRON, TWO_GPUS)

@@ -49,6 +49,8 @@ class FakeChild:
         if "first" not in self._said:
             self._said.add("first")
             yield from script.first
+        if age < script.ready:
+            yield {"event": "engine_start_progress", "phase": "engine", "seconds": age}
         if age >= script.ready and script.ready < script.end and "ready" not in self._said:
             self._said.add("ready")
             yield {"event": "engine_ready", "seconds": script.ready}
@@ -277,6 +279,21 @@ def test_what_happens_is_said_in_few_lines() -> None:
         "a: generates, 10 s after the engine was started",
         "a: ended with 0: done",
     ]
+
+
+def test_each_model_at_work_has_a_metrics_port_of_its_own_that_is_free_again_when_it_ends() -> None:
+    world = World({(JOB, "org/b"): Script(end=2)})
+    world.run("org/a org/b org/c org/d", [Slot((), 3)] * 3, ENGINE="echo", METRICS_PORT=9464)
+    ports = {model: environ["METRICS_PORT"] for (_, model), environ in world.environs.items()}
+    assert ports == {"org/a": "9464", "org/b": "9465", "org/c": "9466", "org/d": "9465"}
+    assert "d: starts; its log is /out/logs/d.log, its metrics are on port 9465" in world.lines
+
+
+def test_a_long_start_is_told_now_and_then() -> None:
+    world = World({(JOB, "org/a"): Script(ready=70, end=100)})
+    world.run("org/a", ENGINE="echo")
+    told = [line for line in world.lines if "still loads" in line]
+    assert told == ["a: still loads the model (engine, 30 s)", "a: still loads the model (engine, 60 s)"]
 
 
 def test_events_of_another_version_of_the_job_are_passed_over() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from job.errors import SettingsError
 from job.settings import Settings
-from scripts.loop.settings import GPU_MEMORY_UTILIZATION, LoopSettings
+from scripts.loop.settings import GPU_MEMORY_UTILIZATION, LoopSettings, metrics_port
 from tests.unit.builders import settings as job_settings
 
 
@@ -87,3 +87,15 @@ def test_variables_of_a_model_make_settings() -> None:
     chosen = loop_settings(DATASET_ID="org/rows")
     settings = Settings.from_env({**chosen.environ, **chosen.models[1].variables()})
     assert (settings.model.model_id, settings.model.model_revision) == ("org/b", "v2")
+
+
+@pytest.mark.parametrize(("port", "second"), [("9464", {"METRICS_PORT": "9465"}), ("0", {}), ("", {}), ("x", {}), ("-1", {})])
+def test_models_that_run_at_once_have_a_port_each(port: str, second: dict[str, str]) -> None:
+    assert metrics_port({"METRICS_PORT": port}, 1) == second
+
+
+def test_ports_that_there_are_not_are_refused_before_anything_runs() -> None:
+    assert loop_settings(METRICS_PORT=65535).environ["METRICS_PORT"] == "65535"
+    assert loop_settings(METRICS_PORT=65534, PARALLEL=9).parallel == 2
+    text = refusal(METRICS_PORT=65535, PARALLEL=2)
+    assert text.startswith("METRICS_PORT='65535': with PARALLEL=2, ports up to 65536 are needed")

@@ -4,12 +4,14 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from job.engine import choose_backend, determinism
 from job.engine.refusals import named
+from job.engine.running import Running
 from job.engine.vllm import VllmBackend, _completion, installed_version
 from job.errors import SettingsError
 from job.local_files import LocalFiles
@@ -21,8 +23,11 @@ def _engine_args(folder: Path, *files: str, on_cpu: bool = True, **variables: ob
     """What vLLM would be called with, for a model folder with these files."""
     for name in files:
         (folder / name).touch()
-    local = LocalFiles("model", Source(str(folder), "sha256:0", local=True), any_format=False)
-    return VllmBackend(settings(**variables), local)._engine_args(folder, {}, on_cpu=on_cpu)
+    return VllmBackend(settings(**variables), _local(folder))._engine_args(folder, {}, on_cpu=on_cpu)
+
+
+def _local(folder: Path) -> LocalFiles:
+    return LocalFiles("model", Source(str(folder), "sha256:0", local=True), any_format=False)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +70,31 @@ def test_how_the_model_is_computed_is_passed_on(
     usual = _engine_args(tmp_path, on_cpu=on_cpu)
     assert usual.get(argument) != value
     assert _engine_args(tmp_path, on_cpu=on_cpu, **variables) == usual | {argument: value}
+
+
+def test_vllm_measures_only_where_somebody_can_look(tmp_path: Path) -> None:
+    running = Running()
+    backends = [VllmBackend(settings(**each), _local(tmp_path)) for each in ({}, {"METRICS_PORT": 0})]
+    assert [backend._stats(running) for backend in backends] == [
+        {"disable_log_stats": True},
+        {"disable_log_stats": False, "stat_loggers": [running.logger]},
+    ]
+
+
+def test_vllm_names_the_model_in_its_metrics_as_the_job_does(tmp_path: Path) -> None:
+    assert _engine_args(tmp_path, METRICS_PORT=0, LORA_ID="me/lora")["served_model_name"] == "model-lora"
+    mine = _engine_args(tmp_path, METRICS_PORT=0, ENGINE_ARGS='{"served_model_name": "mine"}')
+    assert mine["served_model_name"] == "mine"
+    assert "served_model_name" not in _engine_args(tmp_path)
+
+
+def test_what_the_scheduler_says_is_kept_and_a_step_without_it_changes_nothing() -> None:
+    running = Running()
+    recorder = running.logger(None, 0)
+    assert running.requests is None
+    recorder.record(SimpleNamespace(num_running_reqs=3), None)
+    recorder.record(None, None)
+    assert running.requests == 3
 
 
 def test_bitwise_is_float32_on_a_cpu_and_vllms_batch_invariance_with_other_parts_on_a_gpu(tmp_path: Path) -> None:
