@@ -6,9 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 import structlog
-from huggingface_hub import constants, file_download, set_client_factory
+from huggingface_hub import constants, file_download
 from huggingface_hub.utils import _http
-from huggingface_hub.utils._http import default_client_factory
 from structlog.typing import EventDict
 
 from job import hub as job_hub
@@ -79,7 +78,7 @@ def events() -> Iterator[list[EventDict]]:
 
 
 @pytest.fixture
-def connect(monkeypatch: pytest.MonkeyPatch, time: FakeTime, stop: FakeStop, library_waits: list[float]) -> Iterator[Connect]:
+def connect(monkeypatch: pytest.MonkeyPatch, time: FakeTime, stop: FakeStop, library_waits: list[float]) -> Connect:
     """Makes the job's Hub for a server, or for the address of none, and a token."""
 
     def connected(server: HubServer | str, token: str | None = TOKEN, **variables: object) -> Hub:
@@ -92,8 +91,7 @@ def connect(monkeypatch: pytest.MonkeyPatch, time: FakeTime, stop: FakeStop, lib
         environ = {name: str(value) for name, value in variables.items()} | ({"HF_TOKEN": token} if token else {})
         return job_hub.connect(HubSettings.from_env(environ), stop, time.sleep, time)
 
-    yield connected
-    set_client_factory(default_client_factory)
+    return connected
 
 
 @pytest.fixture
