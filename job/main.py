@@ -70,6 +70,9 @@ def carry_out(environ: MutableMapping[str, str], stop: StopSignal, work: Callabl
         stop.grace_seconds = settings.run.shutdown_grace_seconds
         with scratch_folder(environ) as scratch:
             environ[LAST_WORDS_VARIABLE] = str(scratch / "last-words.jsonl")
+            environ["MPLCONFIGDIR"] = str(
+                scratch / "matplotlib"
+            )  # no settings of a person's get into a plot, and nothing stays
             summary_log.info("run_finished", exit_code=0, **work(settings), seconds=_since(started))
             return 0
     except JobError as error:

@@ -208,6 +208,7 @@ def _write_results(plan: Plan, journal: Journal, image: Mapping[str, str] | None
             seconds=account.seconds,
             engine=answering.engine_facts(folder),
             image=image,
+            max_rows=plan.settings.data.max_rows,
         )
         if plan.shard.whole:
             publication.remove_stale(plan, {path})

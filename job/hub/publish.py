@@ -90,10 +90,11 @@ class Publisher:
         for file in release.files:
             if not self._is_there(head, file):
                 yield self._put(file)
-        for path, text in release.texts(head.snapshot(self._api, self._target)).items():
-            if not head.has_text(path, text):
-                yield CommitOperationAdd(path, text.encode())
-        ours = {file.path for file in release.files}
+        texts = release.texts(head.snapshot(self._api, self._target))
+        for path, content in [*release.images.items(), *((path, text.encode()) for path, text in texts.items())]:
+            if not head.has_content(path, content):
+                yield CommitOperationAdd(path, content)
+        ours = {file.path for file in release.files} | release.images.keys()
         for path in head.digests:
             if release.is_stale(path) and path not in ours:
                 yield CommitOperationDelete(path)
@@ -136,13 +137,21 @@ class Publisher:
         try:
             with cache_errors():
                 for file in files:
-                    path = self._api.hf_hub_download(self._target.repo_id, file.path, repo_type=DATASET, revision=commit)
-                    self._check_content(head, file, Path(path))
+                    self._check_content(head, file, self._fetched(file.path, commit))
+                for image, content in self._release.images.items():
+                    self._check_image(image, content, self._fetched(image, commit))
                 expected, rows = sum(file.rows for file in files), self._loaded(commit)
         finally:
             forget(commit)
         if rows != expected:
             raise MismatchError(f"the split has {rows} rows at {commit}, not {expected}")
+
+    def _fetched(self, path: str, commit: str) -> Path:
+        return Path(self._api.hf_hub_download(self._target.repo_id, path, repo_type=DATASET, revision=commit))
+
+    def _check_image(self, name: str, content: bytes, path: Path) -> None:
+        if path.read_bytes() != content:
+            raise MismatchError(f"{name} is not what was sent. {_REMEDY}")
 
     def _check_content(self, head: Head, file: DataFile, path: Path) -> None:
         try:

@@ -94,11 +94,12 @@ def test_the_card_says_what_was_run() -> None:
     assert "| engine | vllm 1.2.3, dtype float32, max_model_len 2048 |\n" in card
     assert "| temperature | 0.5 |\n" in card
     assert "| num_samples | 1 |\n" in card
-    assert "Answers by finish_reason: length 1, stop 2." in card
-    assert "Tokens: 30 in prompts, 60 in answers.\n" in card
-    assert "Tokens of an answer: median 12, 95 % have at most 40, 99 % at most 40, the longest 40.\n" in card
-    told = "1 of 3 answers (33.3 %), 66.7 % of the generated tokens."
-    assert f"Runaways, which the model did not end by itself: {told}\n\n## Columns\n" in card
+    assert "| rows | 3, of which 0 failed |\n" in card
+    assert "| finish reasons | length 1, stop 2 |\n" in card
+    assert "| tokens | 30 in prompts, 60 in answers |\n" in card
+    assert "| tokens of an answer | median 12, 95 % have at most 40, 99 % at most 40, the longest 40 |\n" in card
+    told = "1 of 3 answers (33.3 %), 66.7 % of the generated tokens"
+    assert f"| runaways, which the model did not end by itself | {told} |\n" in card
     assert 'load_dataset("org/model-results", split="test")' in card
 
 
@@ -116,7 +117,7 @@ def test_settings_that_are_unset_have_no_line() -> None:
 
 def test_of_rows_without_answers_no_lengths_are_told() -> None:
     card = _card(tally=Tally(1, 1, {"error": 1}, 0, 0, 0, {}))
-    assert "Tokens: 0 in prompts, 0 in answers.\n\n## Columns\n" in card
+    assert "| tokens | 0 in prompts, 0 in answers |\n\n## What was run\n" in card
 
 
 def test_how_the_model_was_computed_has_a_line_where_it_was_set() -> None:
