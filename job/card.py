@@ -13,6 +13,7 @@ from urllib.parse import quote
 import jinja2
 
 from job import canary, markdown, metadata, reproduction
+from job.budget import of_manifest
 from job.layout import DEFAULT_CONFIG, config_of
 from job.lengths import AnswerLengths, of_answers
 from job.limits import limits
@@ -40,6 +41,14 @@ _SECTION = """\
 {%- endif %}
 {%- if phases %}
 | seconds | {{ phases.values()|sum|number }}: {{ phases_told }} |
+{%- endif %}
+{%- if budget and budget.gpu_seconds %}
+| GPU seconds, of {{ processes }} | {{ least }}{{ budget.gpu_seconds|number }}\
+{% if budget.tokens_per_gpu_second %}: {{ budget.tokens_per_gpu_second|number }} tokens of answers for each{% endif %} |
+{%- if budget.cost is not none %}
+| cost | {{ least }}{{ budget.cost }}{% if budget.gpu_price_per_hour %}, at {{ budget.gpu_price_per_hour }} for a GPU and hour\
+{% endif %} |
+{%- endif %}
 {%- endif %}
 {%- if image %}
 
@@ -169,7 +178,7 @@ def _section(manifest: Mapping[str, Any], load_from: str, manifest_path: str, im
     config = config_of(facts["dataset_config"])
     adapter, record = manifest["adapter"], canary.record_of(manifest["engine"])
     unusual = {name: facts[name] for name, usual in _UNUSUAL.items() if facts.get(name, usual) != usual}
-    answers, phases = of_answers(counts), whole_phases(manifest["seconds"])
+    answers, phases, budget = of_answers(counts), whole_phases(manifest["seconds"]), of_manifest(manifest)
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts["finish_reasons"].items())
     return (
         _environment()
@@ -195,6 +204,9 @@ def _section(manifest: Mapping[str, Any], load_from: str, manifest_path: str, im
             speed=tokens_per_second(manifest["seconds"], manifest["generated_rows"], counts),
             phases=phases,
             phases_told=", ".join(f"{name} {seconds:,.1f}" for name, seconds in phases.items()),
+            budget=budget,
+            least="" if budget and budget.complete else "at least ",
+            processes=f"{budget.processes} process{'' if budget.processes == 1 else 'es'}" if budget else "",
             image=quote(image) if image else None,
             alt=_told(answers, reasons),
             command=markdown.block(reproduction.command(manifest), "bash"),

@@ -37,7 +37,12 @@ class Account(Stopwatch):
 
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__(clock)
+        self._started = clock()
         self.generated = 0
+
+    def elapsed(self) -> float:
+        """Seconds since it was opened."""
+        return self._clock() - self._started
 
     def add_parts(self, name: str, parts: Mapping[str, float]) -> None:
         """Where the seconds of a phase went."""

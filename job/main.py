@@ -114,6 +114,8 @@ def _answer(settings: Settings, environ: MutableMapping[str, str], given: Mappin
         where = f". This is one shard's part; the last of them to end makes the results. Not there yet: {shown}"
     if answers.runaways:
         where += f". Runaways: {answers.told}"
+    if summary.budget.get("cost") is not None:
+        where += f". Cost: {summary.budget['cost']:g} for {summary.budget['gpu_seconds']:g} GPU seconds"
     return {
         "message": f"{summary.tally.rows} rows, {summary.tally.failed_rows} of them failed, are in {summary.folder}{where}",
         "rows": summary.tally.rows,
@@ -124,6 +126,7 @@ def _answer(settings: Settings, environ: MutableMapping[str, str], given: Mappin
         "completion_tokens": summary.tally.completion_tokens,
         "generated_rows": summary.generated_rows,
         "seconds_by_phase": dict(summary.seconds),
+        **({"budget": dict(summary.budget)} if summary.budget else {}),
         "results": str(summary.folder),
         **({"missing_shards": list(summary.missing_shards)} if summary.missing_shards else {}),
         **published,

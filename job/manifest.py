@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from job import __version__, canary
+from job.budget import Budget, of_manifest
 from job.disk import json_text
 from job.errors import Problem, SettingsError
 from job.files import parsed_json
@@ -38,11 +39,13 @@ def build(
     engine: Mapping[str, object],
     image: Mapping[str, str] | None,
     max_rows: int | None = None,
+    budget: Budget | None = None,
 ) -> dict[str, Any]:
     """The manifest of a finished run.
 
     engine: what the engine said of itself when it last started, empty where no row needed one; generated_rows, seconds (by
-    phase), image (None outside of one): of the process that finished the run; max_rows: how many were asked for, None: all.
+    phase), image (None outside of one): of the process that finished the run; max_rows: how many were asked for, None: all;
+    budget: what all of its processes spent, None where none of them noted it.
     """
     counts = parsed_json(json_text(asdict(tally)))  # the names in an object of JSON are texts
     return _what(identity, model, adapter, dataset) | {
@@ -52,6 +55,7 @@ def build(
         "generated_rows": generated_rows,
         "files": [asdict(file) for file in files],
         "seconds": dict(seconds),
+        "budget": budget.model_dump() if budget else None,
         "seeds": "a row's seed is the first 63 bits of SHA-256 of 'SEED:position:sample'",
         "engine": dict(engine),
         "image": dict(image) if image else None,
@@ -71,12 +75,14 @@ def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     first = next((part for part in parts if part["engine"]), parts[0])
     phases = dict.fromkeys(phase for part in parts for phase in part["seconds"])
     counts = _added([part["counts"] for part in parts])
+    budget = Budget.joined([of_manifest(part) for part in parts], counts["completion_tokens"])
     return dict(first) | {
         "counts": counts,
         "answers": asdict(of_answers(counts)),
         "generated_rows": sum(part["generated_rows"] for part in parts),
         "files": [file for part in parts for file in part["files"]],
         "seconds": {phase: round(sum(part["seconds"].get(phase, 0) for part in parts), 3) for phase in phases},
+        "budget": budget.model_dump() if budget else None,
         "engine": {**first["engine"], **canary.worst([part["engine"] for part in parts])},
         "shards": len(parts),
     }

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 FinishReason = Literal["stop", "length", "repetition", "too_long", "error"]
 Kind = Literal["model", "adapter", "dataset"]
@@ -202,7 +202,7 @@ class RunSummary:
 
     folder: that of the results; a shard's own, where the whole is not on this machine. published: None where the results stay
     on this machine; missing_shards: those whose results are not there yet, so that the whole could not be put together; the
-    tally is that of this shard then.
+    tally is that of this shard then. budget: what the run cost, by name, as in its manifest; empty where nobody noted it.
     """
 
     model: str
@@ -212,3 +212,4 @@ class RunSummary:
     seconds: Mapping[str, float]
     published: Published | None = None
     missing_shards: Sequence[int] = ()
+    budget: Mapping[str, Any] = field(default_factory=dict)

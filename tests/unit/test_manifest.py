@@ -76,6 +76,7 @@ def test_the_manifest_has_everything_that_is_known() -> None:
             }
         ],
         "seconds": {"plan": 0.5},
+        "budget": None,
         "seeds": "a row's seed is the first 63 bits of SHA-256 of 'SEED:position:sample'",
         "engine": {"name": "echo"},
         "image": {"variant": "cpu"},

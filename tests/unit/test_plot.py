@@ -25,7 +25,7 @@ def counts(
     return {"lengths": dict(lengths), "finish_reasons": reasons, "runaway_lengths": runaways}
 
 
-def columns(png: bytes, colour: tuple[int, int, int]) -> np.ndarray[Any, Any]:
+def columns(png: bytes, colour: tuple[int, int, int]) -> Any:
     """Where from left to right a colour is, without the legend at the top, as shares of the width."""
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))[60:]
     return np.flatnonzero((pixels == colour).all(axis=2).any(axis=0)) / pixels.shape[1]

@@ -182,7 +182,9 @@ def test_an_adapter_is_named_at_its_commit() -> None:
 
 
 def test_local_files_are_asked_for_by_their_digests_and_not_by_their_path() -> None:
-    local = {what: Source(f"/home/me/secret/{what}", f"sha256:{what}", local=True) for what in ("model", "adapter", "dataset")}
+    local: dict[str, Any] = {
+        what: Source(f"/home/me/secret/{what}", f"sha256:{what}", local=True) for what in ("model", "adapter", "dataset")
+    }
     manifest = manifest_of(identity_of(REQUIRED), **local)
     written = command(manifest)
     assert "secret" not in written
