@@ -46,8 +46,8 @@ _SECTION = """\
 | GPU seconds, of {{ processes }} | {{ least }}{{ budget.gpu_seconds|number }}\
 {% if budget.tokens_per_gpu_second %}: {{ budget.tokens_per_gpu_second|number }} tokens of answers for each{% endif %} |
 {%- if budget.cost is not none %}
-| cost | {{ least }}{{ budget.cost }}{% if budget.gpu_price_per_hour %}, at {{ budget.gpu_price_per_hour }} for a GPU and hour\
-{% endif %} |
+| cost | {{ least }}{{ budget.cost }}\
+{% if budget.gpu_price_per_hour %}, at {{ "%g"|format(budget.gpu_price_per_hour) }} for a GPU and hour{% endif %} |
 {%- endif %}
 {%- endif %}
 {%- if image %}

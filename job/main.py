@@ -70,9 +70,8 @@ def carry_out(environ: MutableMapping[str, str], stop: StopSignal, work: Callabl
         stop.grace_seconds = settings.run.shutdown_grace_seconds
         with scratch_folder(environ) as scratch:
             environ[LAST_WORDS_VARIABLE] = str(scratch / "last-words.jsonl")
-            environ["MPLCONFIGDIR"] = str(
-                scratch / "matplotlib"
-            )  # no settings of a person's get into a plot, and nothing stays
+            # No settings of a person's get into a plot, and nothing of it stays.
+            environ["MPLCONFIGDIR"] = str(scratch / "matplotlib")
             summary_log.info("run_finished", exit_code=0, **work(settings), seconds=_since(started))
             return 0
     except JobError as error:

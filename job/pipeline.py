@@ -21,7 +21,7 @@ from job.errors import StoppedError
 from job.estimate import Estimate
 from job.joining import Joined
 from job.journal import JOURNAL, Journal, Positions
-from job.layout import CARD, IDENTITY, LATEST, MANIFEST
+from job.layout import CARD, IDENTITY, LATEST, MANIFEST, image_path
 from job.lengths import of_answers
 from job.plan import Plan, make_plan
 from job.protocols import Hub
@@ -168,8 +168,11 @@ def _planned(settings: Settings, effects: Effects, account: Account) -> tuple[Hu
 def _journal(plan: Plan, lock: Callable[[Path], RunLock]) -> Journal:
     folder, part = plan.folder / plan.shard.folder, plan.part_folder
     data = (part / publication.data_path_of(plan, plan.shard)).parent
+    images = (plan.folder / image_path(*publication.place(plan))).parent
     with disk_errors(folder):  # all other files are made anew under another name and put in their places
-        check_no_links(plan.top, [*(folder / name for name in (LOCK, NOTE, JOURNAL)), part / answering.ENGINE_FACTS, data])
+        check_no_links(
+            plan.top, [*(folder / name for name in (LOCK, NOTE, JOURNAL)), part / answering.ENGINE_FACTS, data, images]
+        )
     return Journal(folder, plan.identity, lock(folder))
 
 

@@ -65,7 +65,9 @@ class Spending:
 
 
 def _read(path: Path) -> Sequence[Spent]:
-    """What is not readable was never noted: then the first process that is known has rows before it."""
+    """What is not readable was never noted, and a link is not ours: then the first process that is known has rows before it."""
+    if path.is_symlink():
+        return []
     try:
         return _SPENT.validate_python(read_json(path)["processes"])
     except (OSError, ValueError, KeyError, TypeError, ValidationError):

@@ -180,16 +180,3 @@ def test_no_settings_of_a_person_and_no_folder_of_theirs_is_touched(scene: Scene
     check_plot(scene, Path(outcome.last["results"]))
     assert [path.name for path in (home / ".config" / "matplotlib").iterdir()] == ["matplotlibrc"]
     assert not list(home.glob(".cache/matplotlib*"))
-
-
-def test_a_link_in_the_place_of_the_images_is_not_followed(scene: Scene) -> None:
-    folder = Path(scene.run(PUSH_TO_HUB="false").last["results"])
-    elsewhere = scene.folder / "elsewhere"
-    elsewhere.mkdir()
-    shutil.rmtree(folder / "images")
-    (folder / "images").symlink_to(elsewhere)
-    (folder / "run.json").unlink()
-    outcome = scene.run(PUSH_TO_HUB="false")
-    assert outcome.code == 73
-    assert "is a link" in outcome.last["message"]
-    assert list(elsewhere.iterdir()) == []
