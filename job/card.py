@@ -40,11 +40,12 @@ _SECTION = """\
 | tokens per second of generation | {{ speed|number }} |
 {%- endif %}
 {%- if phases %}
-| seconds | {{ phases.values()|sum|number }}: {{ phases_told }} |
+| seconds by phase | {{ phases.values()|sum|number }}: {{ phases_told }}\
+{% if partly %}; of the process that finished the run{% endif %} |
 {%- endif %}
 {%- if budget and budget.gpu_seconds %}
 | GPU seconds, of {{ processes }} | {{ least }}{{ budget.gpu_seconds|number }}\
-{% if budget.tokens_per_gpu_second %}: {{ budget.tokens_per_gpu_second|number }} tokens of answers for each{% endif %} |
+{% if budget.tokens_per_gpu_second %}, with {{ budget.tokens_per_gpu_second|number }} answer tokens in each{% endif %} |
 {%- if budget.cost is not none %}
 | cost | {{ least }}{{ budget.cost }}\
 {% if budget.gpu_price_per_hour %}, at {{ "%g"|format(budget.gpu_price_per_hour) }} for a GPU and hour{% endif %} |
@@ -204,6 +205,7 @@ def _section(manifest: Mapping[str, Any], load_from: str, manifest_path: str, im
             speed=tokens_per_second(manifest["seconds"], manifest["generated_rows"], counts),
             phases=phases,
             phases_told=", ".join(f"{name} {seconds:,.1f}" for name, seconds in phases.items()),
+            partly=budget and budget.processes > manifest.get("shards", 1),
             budget=budget,
             least="" if budget and budget.complete else "at least ",
             processes=f"{budget.processes} process{'' if budget.processes == 1 else 'es'}" if budget else "",

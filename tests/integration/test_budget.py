@@ -68,7 +68,10 @@ def test_gpu_seconds_tokens_and_cost_stand_everywhere(variables: dict[str, objec
     assert budget["tokens_per_gpu_second"] == pytest.approx(tokens / budget["gpu_seconds"], abs=0.05)
     assert budget["cost"] == pytest.approx(budget["gpu_seconds"] / 3600 * 7.2, abs=5e-5)
     card = (summary.folder / "README.md").read_text(encoding="utf-8")
-    assert f"| GPU seconds, of 1 process | {budget['gpu_seconds']:,.1f}: {budget['tokens_per_gpu_second']:,.1f} tokens" in card
+    assert (
+        f"| GPU seconds, of 1 process | {budget['gpu_seconds']:,.1f}, with {budget['tokens_per_gpu_second']:,.1f} answer"
+        in card
+    )
     assert f"| cost | {budget['cost']}, at 7.2 for a GPU and hour |" in card
     written = tmp_path / "report.html"
     write_report([str(summary.folder)], written, lambda: pytest.fail("nothing is on the Hub"))
