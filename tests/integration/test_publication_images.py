@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from job.plot import lengths_png
+from job.report.writing import write_report
 from tests.hub_server import Call, CorruptDownload
 from tests.integration.publishing import IMAGE, REPO, ROWS, Scene, client
 from tests.integration.rivals import plain, several
@@ -146,6 +147,8 @@ def test_a_folder_from_before_there_were_plots_is_published_as_it_is(scene: Scen
     assert not outcome.of("results_written")
     scene.check_content(outcome)
     assert facts_of(folder) == old
+    report = write_report([str(folder)], scene.folder / "report.html", lambda: pytest.fail("nothing is asked of the Hub"))
+    assert report.rows == ROWS
     assert scene.repo().files()[IMAGE] == lengths_png(old["counts"])
     assert len(scene.commits()) == 1
 
