@@ -41,12 +41,10 @@ class Spending:
 
     def write(self) -> None:
         """Write down what was spent. Where the disk does not take it the account lacks it; the answers go on."""
-        facts = self._facts()
-        if not facts:
-            return
-        self._noted = self._elapsed()
         with suppress(OSError):
-            write_whole(self._path, json_text({"processes": [each.model_dump() for each in self._all(facts)]}))
+            if facts := self._facts():
+                self._noted = self._elapsed()
+                write_whole(self._path, json_text({"processes": [each.model_dump() for each in self._all(facts)]}))
 
     @property
     def processes(self) -> Sequence[Spent]:
@@ -55,13 +53,9 @@ class Spending:
         return self._all(facts) if facts else self._earlier
 
     def _all(self, facts: Mapping[str, object]) -> Sequence[Spent]:
-        gpus = facts.get("gpus", 0)
-        ours = Spent(
-            seconds=round(self._elapsed(), 3),
-            gpus=gpus if isinstance(gpus, int) else 0,
-            earlier_rows=self._earlier_rows,
-        )
-        return [*self._earlier, ours]
+        gpus = facts.get("gpus")
+        known = gpus if isinstance(gpus, int) and gpus >= 0 else 0  # the file may be another's
+        return [*self._earlier, Spent(seconds=round(self._elapsed(), 3), gpus=known, earlier_rows=self._earlier_rows)]
 
 
 def _read(path: Path) -> Sequence[Spent]:

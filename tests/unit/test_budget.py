@@ -152,6 +152,22 @@ def test_a_damaged_account_counts_as_none(content: str, tmp_path: Path) -> None:
     assert process.spending.processes == [spent(2, 0, earlier_rows=3)]
 
 
+@pytest.mark.parametrize("gpus", [-1, "8", 1.5, None])
+def test_what_is_no_number_of_gpus_counts_as_none(gpus: object, tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    process.facts = {"gpus": gpus}
+    process.spending.write()
+    assert noted(tmp_path)[0]["gpus"] == 0
+
+
+def test_facts_that_cannot_be_read_end_nothing(tmp_path: Path) -> None:
+    def unreadable() -> dict[str, object]:
+        raise PermissionError
+
+    Spending(tmp_path, lambda: 1.0, unreadable, 0).note()
+    assert noted(tmp_path) is None
+
+
 def test_a_disk_that_does_not_take_it_ends_nothing(tmp_path: Path) -> None:
     process = Process(tmp_path / "gone")
     process.facts = {"gpus": 1}
