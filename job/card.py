@@ -4,49 +4,80 @@ A repository may hold answers to several splits and configurations, and words th
 of its own between two markers, and of the metadata only what is about this split is replaced.
 """
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 
-from job import canary, metadata
+from job import canary, markdown, metadata, reproduction
+from job.budget import of_manifest
 from job.layout import DEFAULT_CONFIG, config_of
-from job.lengths import of_answers
+from job.lengths import AnswerLengths, of_answers
+from job.limits import limits
+from job.timing import tokens_per_second, whole_phases
 
 _SECTION = """\
-# Answers of {{ name }}
+# Answers of {{ name|prose }}
 
-{{ counts.rows }} rows of `{{ dataset.name }}`{% if config %}, configuration `{{ config }}`{% endif %}, split `{{ split }}`, \
-answered by `{{ name }}`.
+{{ counts.rows }} rows of {{ dataset.name|code }}{% if config %}, configuration {{ config|code }}{% endif %}, split \
+{{ split|code }}, answered by {{ name|code }}.
 {%- if counts.failed_rows %} {{ counts.failed_rows }} of them have no answer; `finish_reason` says why.{% endif %}
 
 | | |
 |---|---|
-| model | `{{ model.name }}` at `{{ model.commit }}` |
-{%- if adapter %}
-| adapter | `{{ adapter.name }}` at `{{ adapter.commit }}` |
+| rows | {{ counts.rows|count }}, of which {{ counts.failed_rows|count }} failed |
+| finish reasons | {{ finish_reasons }} |
+| tokens | {{ counts.prompt_tokens|count }} in prompts, {{ counts.completion_tokens|count }} in answers |
+{%- if answers.answers %}
+| tokens of an answer | median {{ answers.median_tokens|count }}, 95 % have at most \
+{{ answers.p95_tokens|count }}, 99 % at most {{ answers.p99_tokens|count }}, the longest {{ answers.longest_tokens|count }} |
+| runaways, which the model did not end by itself | {{ answers.told }} |
 {%- endif %}
-| dataset | `{{ dataset.name }}` at `{{ dataset.commit }}`{% if config %}, configuration `{{ config }}`{% endif %}, \
-split `{{ split }}` |
+{%- if speed %}
+| tokens per second of generation | {{ speed|number }} |
+{%- endif %}
+{%- if phases %}
+| seconds by phase | {{ phases.values()|sum|number }}: {{ phases_told }}\
+{% if partly %}; of the process that finished the run{% endif %} |
+{%- endif %}
+{%- if budget and budget.gpu_seconds %}
+| GPU seconds, of {{ processes }} | {{ least }}{{ budget.gpu_seconds|number }}\
+{% if budget.tokens_per_gpu_second %}, with {{ budget.tokens_per_gpu_second|number }} answer tokens in each{% endif %} |
+{%- if budget.cost is not none %}
+| cost | {{ least }}{{ budget.cost }}\
+{% if budget.gpu_price_per_hour %}, at {{ "%g"|format(budget.gpu_price_per_hour) }} for a GPU and hour{% endif %} |
+{%- endif %}
+{%- endif %}
+{%- if image %}
+
+![{{ alt }}]({{ image }})
+{%- endif %}
+
+## What was run
+
+| | |
+|---|---|
+| model | {{ model.name|code|cell }} at {{ model.commit|code|cell }} |
+{%- if adapter %}
+| adapter | {{ adapter.name|code|cell }} at {{ adapter.commit|code|cell }} |
+{%- endif %}
+| dataset | {{ dataset.name|code|cell }} at {{ dataset.commit|code|cell }}\
+{% if config %}, configuration {{ config|code|cell }}{% endif %}, split {{ split|code|cell }} |
 | prompt | {{ prompt.template }} |
-| engine | {{ engine.name }} {{ engine.version }}, dtype {{ dtype }}, max_model_len {{ max_model_len }}{{ hardware }} |
+| engine | {{ engine.name|prose }} {{ engine.version|string|prose }}, dtype {{ dtype }}, max_model_len {{ max_model_len }}\
+{{ hardware|prose }} |
 | reproducibility | {{ reproducibility }}: {{ promise }} |
 {%- if canary and canary.judged %}
 | canary | {{ canary.differing }} of {{ canary.judged }} fixed prompts got another answer in company than alone, within \
 {{ canary.tokens }} tokens: {{ found }} |
 {%- endif %}
 {%- for name, value in shown %}
-| {{ name }} | {{ value }} |
+| {{ name }} | {{ value|shown|cell }} |
 {%- endfor %}
 | identity | `{{ identity }}` |
-
-Answers by finish_reason: {{ finish_reasons }}.
-Tokens: {{ counts.prompt_tokens }} in prompts, {{ counts.completion_tokens }} in answers.
-{%- if answers.answers %}
-Tokens of an answer: median {{ answers.median_tokens }}, 95 % have at most {{ answers.p95_tokens }}, 99 % at most \
-{{ answers.p99_tokens }}, the longest {{ answers.longest_tokens }}.
-Runaways, which the model did not end by itself: {{ answers.told }}.
-{%- endif %}
 {%- if trust_remote_code %}
 
 Python code that comes with the model, or that ENGINE_ARGS names, was allowed to run (TRUST_REMOTE_CODE).
@@ -72,12 +103,33 @@ looped; `too_long`: no room after the prompt; `error` |
 ```python
 from datasets import load_dataset
 
-answers = load_dataset("{{ load_from }}", {% if config %}"{{ config }}", {% endif %}split="{{ split }}")
+answers = load_dataset({{ load_from|literal }}, {% if config %}{{ config|literal }}, {% endif %}split="{{ split }}")
 for row in answers:
-    print(row["{{ instruction_column }}"], row["answers"])
+    print(row[{{ instruction_column|literal }}], row["answers"])
 ```
 
-`{{ manifest_path }}` has the versions, the hardware, the resolved commits and the checksum of each file.
+`{{ manifest_path }}` has the versions, the hardware, the resolved commits and the checksum of each data file.
+
+## The same answers again
+
+With job {{ versions.job|prose }} and {{ engine.name|prose }} {{ engine.version|string|prose }}{{ hardware|prose }}, in bash:
+
+{{ command }}
+
+In a container, write `docker run --rm --gpus all --shm-size 8g --user "$(id -u):$(id -g)" --volume "$PWD:/results" \
+--env HF_TOKEN --entrypoint env answers-job:{{ versions.job }}` in the place of `env`. Private and gated repositories need an \
+`HF_TOKEN`. The results are in a folder called `{{ identity[:12] }}`; \
+where it has another name, something that changes answers is different.
+{%- for need in needs %}
+
+`{{ need.path }}` stands for a local {{ need.what }}, {{ need.name|code }}, which is not on the Hub under this name: its \
+content has to have the digest `{{ need.digest }}`.
+{%- endfor %}
+
+## What these answers do not tell
+{% for sentence in limits %}
+- {{ sentence|prose }}
+{%- endfor %}
 """
 _PROMISES = {
     "seeded": "each row has its own seed; which rows are answered at the same time may change a rounding, so that a repeated "
@@ -104,62 +156,103 @@ def render(
     load_from: str,
     *,
     manifest_path: str,
+    image: str | None = None,
     existing: str | None = None,
     paths: Sequence[str] = (),
 ) -> str:
     """The text of README.md.
 
     manifest: as in run.json; dataset_info: features, splits and sizes as `datasets` writes them; load_from: what a reader
-    passes to load_dataset; manifest_path: where the manifest lies; existing: the card that is there, paths: the files that are.
+    passes to load_dataset; manifest_path, image: where the manifest lies, and the plot of lengths, None without one; existing:
+    the card that is there, paths: the files that are.
     Raises: ValueError where the existing card cannot be read, or has another split of this configuration with other columns.
     """
     facts = manifest["identity"]["facts"]
     config, split = config_of(facts["dataset_config"]), facts["dataset_split"]
     front, body = metadata.merged(existing or "", config, split, dataset_info, paths)
-    section = _section(manifest, load_from, manifest_path)
+    section = _section(manifest, load_from, manifest_path, image)
     return f"---\n{front}---\n{_placed(body, section, config, split)}"
 
 
-def _section(manifest: Mapping[str, Any], load_from: str, manifest_path: str) -> str:
-    facts = manifest["identity"]["facts"]
+def _section(manifest: Mapping[str, Any], load_from: str, manifest_path: str, image: str | None) -> str:
+    facts, counts = manifest["identity"]["facts"], manifest["counts"]
     config = config_of(facts["dataset_config"])
     adapter, record = manifest["adapter"], canary.record_of(manifest["engine"])
     unusual = {name: facts[name] for name, usual in _UNUSUAL.items() if facts.get(name, usual) != usual}
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)  # noqa: S701 (Markdown)
-    return environment.from_string(_SECTION).render(
-        {name: facts[name] for name in _FACTS},
-        name=f"{manifest['model']['name']} with {adapter['name']}" if adapter else manifest["model"]["name"],
-        promise=_PROMISES[facts["reproducibility"]],
-        hardware=f", on {manifest['engine']['device']}" if "device" in manifest["engine"] else "",
-        canary=record,
-        found=_FOUND if record and record.differing else _NOTHING_FOUND,
-        config=None if config == DEFAULT_CONFIG else config,
-        split=facts["dataset_split"],
-        identity=manifest["identity"]["digest"],
-        counts=manifest["counts"],
-        model=manifest["model"],
-        adapter=adapter,
-        dataset=manifest["dataset"],
-        shown=[(name, _shown(value)) for name, value in {**unusual, **facts["sampling"]}.items() if value not in (None, [])],
-        answers=of_answers(manifest["counts"]),
-        finish_reasons=", ".join(f"{reason} {count}" for reason, count in manifest["counts"]["finish_reasons"].items()),
-        several=facts["sampling"]["num_samples"] > 1,
-        load_from=load_from,
-        manifest_path=manifest_path,
+    answers, phases, budget = of_answers(counts), whole_phases(manifest["seconds"]), of_manifest(manifest)
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts["finish_reasons"].items())
+    return (
+        _environment()
+        .from_string(_SECTION)
+        .render(
+            {name: facts[name] for name in _FACTS},
+            name=f"{manifest['model']['name']} with {adapter['name']}" if adapter else manifest["model"]["name"],
+            promise=_PROMISES[facts["reproducibility"]],
+            hardware=f", on {manifest['engine']['device']}" if "device" in manifest["engine"] else "",
+            canary=record,
+            found=_FOUND if record and record.differing else _NOTHING_FOUND,
+            config=None if config == DEFAULT_CONFIG else config,
+            split=facts["dataset_split"],
+            identity=manifest["identity"]["digest"],
+            counts=counts,
+            model=manifest["model"],
+            adapter=adapter,
+            dataset=manifest["dataset"],
+            versions=manifest["versions"],
+            shown=[(name, value) for name, value in {**unusual, **facts["sampling"]}.items() if value not in (None, [])],
+            answers=answers,
+            finish_reasons=reasons,
+            speed=tokens_per_second(manifest["seconds"], manifest["generated_rows"], counts),
+            phases=phases,
+            phases_told=", ".join(f"{name} {seconds:,.1f}" for name, seconds in phases.items()),
+            partly=budget and budget.processes > manifest.get("shards", 1),
+            budget=budget,
+            least="" if budget and budget.complete else "at least ",
+            processes=f"{budget.processes} process{'' if budget.processes == 1 else 'es'}" if budget else "",
+            image=quote(image) if image else None,
+            alt=_told(answers, reasons),
+            command=markdown.block(reproduction.command(manifest), "bash"),
+            needs=reproduction.needs(manifest),
+            limits=list(limits(manifest)),
+            several=facts["sampling"]["num_samples"] > 1,
+            load_from=load_from,
+            manifest_path=manifest_path,
+        )
     )
 
 
-def _shown(value: object) -> str:
-    """A value in a table cell: bars would end the cell."""
-    return f"`{value!r}`".replace("|", "\\|") if isinstance(value, str | list | dict) else str(value)
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)  # noqa: S701 (Markdown)
+    environment.filters |= {
+        "code": markdown.code,
+        "cell": markdown.in_cell,
+        "prose": markdown.prose,
+        "count": lambda number: f"{number:,}",
+        "number": lambda number: f"{number:,.1f}",
+        "literal": lambda text: json.dumps(text, ensure_ascii=False),
+        "shown": lambda value: markdown.code(repr(value)) if isinstance(value, str | list | dict) else str(value),
+    }
+    return environment
+
+
+def _told(answers: AnswerLengths, reasons: str) -> str:
+    """What the plot shows, in words: for whoever does not see it."""
+    return (
+        f"Histogram of the tokens of {answers.answers:,} answers by finish reason: median {answers.median_tokens:,}, 95 % have "
+        f"at most {answers.p95_tokens:,}, the longest {answers.longest_tokens:,}; {reasons}."
+    )
 
 
 def _placed(body: str, section: str, config: str, split: str) -> str:
     """The body with the section in the place of the one that it has for this split, else at its end."""
     begin, end = (f"<!-- answers to {config}/{split}: {where} -->" for where in ("begin", "end"))
     whole = f"{begin}\n{section}{end}"
-    until_end, ended, after = body.partition(end)
-    before, found, _ = until_end.rpartition(begin)
-    if found and ended:
-        return f"{before}{whole}{after}"
+    if found := _last_between(body, begin, end):
+        return f"{body[: found.start()]}{whole}{body[found.end() :]}"
     return f"{body.rstrip()}\n\n{whole}\n".lstrip("\n") if body.strip() else f"\n{whole}\n"
+
+
+def _last_between(body: str, begin: str, end: str) -> re.Match[str] | None:
+    """The first end with the last beginning before it, each a line of its own: a value that holds one is none."""
+    first, last = (rf"^{re.escape(mark)}(?=[ \t\r]*$)" for mark in (begin, end))
+    return re.search(rf"{first}(?:(?!{first}).)*?{last}", body, re.DOTALL | re.MULTILINE)

@@ -102,9 +102,9 @@ def sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a small text file; a reader sees the old one or the new one, never a part."""
-    content = text.encode()
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a small file; a reader sees the old one or the new one, never a part."""
+    content = content.encode() if isinstance(content, str) else content
     half_made = path.with_name(f"{path.name}.tmp")
     with open_new(half_made) as file:
         file.write(content)

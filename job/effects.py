@@ -48,6 +48,7 @@ class Account(Stopwatch):
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(clock)
+        self._started = clock()
         self.generated = 0
         self.about: Mapping[str, str] = {}
         self.rows: int | None = None
@@ -63,6 +64,10 @@ class Account(Stopwatch):
             self.answered += 1
         else:
             self.failed += 1
+
+    def elapsed(self) -> float:
+        """Seconds since it was opened."""
+        return self._clock() - self._started
 
     def add_parts(self, name: str, parts: Mapping[str, float]) -> None:
         """Where the seconds of a phase went."""

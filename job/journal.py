@@ -79,6 +79,8 @@ class Journal:
         journal is damaged or not this run's.
         """
         self.path = folder / JOURNAL
+        self.after_group: Callable[[], None] = lambda: None
+        """Called by writers, in their own thread, after each group of rows that is on the disk."""
         with disk_errors(folder):
             make_folder(folder)
             self._lock = lock or RunLock(folder)
@@ -150,7 +152,7 @@ class Journal:
 
     def writer(self) -> "JournalWriter":
         """A writer for this journal; one at a time, and opened after the engine, whose fork must not copy its thread."""
-        return JournalWriter(self.path, self._lock.check)
+        return JournalWriter(self.path, self._lock.check, self.after_group)
 
     @contextmanager
     def _reading(self, query: str, *parameters: object) -> Iterator[Iterator[Any]]:
@@ -193,10 +195,10 @@ class Journal:
 class JournalWriter:
     """Writes finished rows from a thread of its own. `safe_rows` counts those that are on disk."""
 
-    def __init__(self, path: Path, check_held: Callable[[], None]) -> None:
-        """check_held: raises where the journal is another process's by now."""
+    def __init__(self, path: Path, check_held: Callable[[], None], after_group: Callable[[], None]) -> None:
+        """check_held: raises where the journal is another process's by now; after_group: called after each group of rows."""
         self._path = path
-        self._check_held = check_held
+        self._check_held, self._after_group = check_held, after_group
         self._queue: queue.Queue[ResultRow | None] = queue.Queue(_QUEUE_ROWS)
         self._error: Exception | None = None
         self._closing = threading.Event()
@@ -261,6 +263,7 @@ class JournalWriter:
                 places = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(some))
                 connection.execute(_INSERT.format(places), [*chain.from_iterable(some)])
         self.safe_rows += len(rows)
+        self._after_group()
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -3,6 +3,7 @@
     README.md                              the card, of all splits that the repository has
     run.json                               the manifest
     data/test-00000-of-00001.parquet       the split `test`; of the configuration `main`: main/test-00000-of-00001.parquet
+    images/default/test-lengths.png        the plot in the section of that split in the card
 
 A repository may hold several splits, each from a run of its own: run.json is that of the first one, run-<split>.json that of
 another split, and each further configuration has its own in its folder.
@@ -46,6 +47,11 @@ def is_data_of(path: str, config: str, split: str) -> bool:
     """Whether `data_pattern` takes this path in."""
     folder, _, name = path.rpartition("/")
     return folder == data_folder(config) and name.startswith(f"{split}-")
+
+
+def image_path(config: str, split: str) -> str:
+    """The plot of a split's card. Two folders deep, where no data of any configuration lies."""
+    return f"images/{config}/{split}-lengths.png"
 
 
 def manifest_paths(config: str, split: str) -> tuple[str, str]:

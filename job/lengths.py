@@ -88,7 +88,7 @@ class AnswerLengths:
 
 def of_answers(counts: Mapping[str, Any]) -> AnswerLengths:
     """counts: a tally's values by their names, also as they are read from a manifest."""
-    lengths = {int(tokens): number for tokens, number in counts["lengths"].items()}
+    lengths = _by_number(counts["lengths"])
     answers, runaway_tokens = sum(lengths.values()), counts["runaway_tokens"]
     runaways = sum(number for reason, number in counts["finish_reasons"].items() if reason in RUNAWAYS)
     return AnswerLengths(
@@ -102,6 +102,28 @@ def of_answers(counts: Mapping[str, Any]) -> AnswerLengths:
         _reached_by(lengths, 99),
         max(lengths, default=0),
     )
+
+
+def by_reason(counts: Mapping[str, Any]) -> dict[str, dict[int, int]]:
+    """Answers by their tokens, for each finish reason that has some; under "" where a manifest does not tell them apart.
+
+    counts: as for `of_answers`.
+    """
+    lengths = _by_number(counts["lengths"])
+    reasons, told = counts["finish_reasons"], counts.get("runaway_lengths", {})
+    runaways = {reason: _by_number(told.get(reason, {})) for reason in sorted(RUNAWAYS) if reasons.get(reason)}
+    if any(sum(each.values()) != reasons[reason] for reason, each in runaways.items()):
+        return {"": lengths} if lengths else {}
+    stopped = Counter(lengths)
+    for each in runaways.values():
+        stopped.subtract(each)
+    ended = {tokens: number for tokens, number in stopped.items() if number > 0}
+    return ({"stop": ended} if ended else {}) | runaways
+
+
+def _by_number(lengths: Mapping[Any, int]) -> dict[int, int]:
+    """With numbers as names, which are texts in a manifest."""
+    return {int(tokens): number for tokens, number in lengths.items()}
 
 
 def _share(part: int, whole: int) -> float:

@@ -72,6 +72,8 @@ def carry_out(environ: MutableMapping[str, str], stop: StopSignal, work: Callabl
         stop.grace_seconds = settings.run.shutdown_grace_seconds
         with scratch_folder(environ) as scratch:
             environ[LAST_WORDS_VARIABLE] = str(scratch / "last-words.jsonl")
+            # No settings of a person's get into a plot, and nothing of it stays.
+            environ["MPLCONFIGDIR"] = str(scratch / "matplotlib")
             summary_log.info("run_finished", exit_code=0, **work(settings), seconds=_since(started))
             return 0
     except JobError as error:
@@ -133,6 +135,8 @@ def _run(settings: Settings, environ: MutableMapping[str, str], given: Mapping[s
         where = f". This is one shard's part; the last of them to end makes the results. Not there yet: {shown}"
     if answers.runaways:
         where += f". Runaways: {answers.told}"
+    if summary.budget.get("cost") is not None:
+        where += f". Cost: {summary.budget['cost']:g} for {summary.budget['gpu_seconds']:g} GPU seconds"
     return {
         "message": f"{summary.tally.rows} rows, {summary.tally.failed_rows} of them failed, are in {summary.folder}{where}",
         "rows": summary.tally.rows,
@@ -143,6 +147,7 @@ def _run(settings: Settings, environ: MutableMapping[str, str], given: Mapping[s
         "completion_tokens": summary.tally.completion_tokens,
         "generated_rows": summary.generated_rows,
         "seconds_by_phase": dict(summary.seconds),
+        **({"budget": dict(summary.budget)} if summary.budget else {}),
         "results": str(summary.folder),
         **({"missing_shards": list(summary.missing_shards)} if summary.missing_shards else {}),
         **published,

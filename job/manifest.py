@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from job import __version__, canary
+from job.budget import Budget, of_manifest
 from job.disk import json_text
 from job.errors import Problem, SettingsError
 from job.files import parsed_json
@@ -20,6 +21,7 @@ from job.references import base_name
 
 _COUNTS = {field.name for field in fields(Tally)}
 _COUNTED_BY = ("finish_reasons", "lengths")
+_LATER = "runaway_lengths"  # is not in the manifests of before
 _FILE_NUMBERS = ("rows", "bytes", "memory_bytes")
 PACKAGES = ("datasets", "huggingface_hub", "pyarrow", "transformers", "tokenizers")
 
@@ -36,19 +38,24 @@ def build(
     seconds: Mapping[str, float],
     engine: Mapping[str, object],
     image: Mapping[str, str] | None,
+    max_rows: int | None = None,
+    budget: Budget | None = None,
 ) -> dict[str, Any]:
     """The manifest of a finished run.
 
     engine: what the engine said of itself when it last started, empty where no row needed one; generated_rows, seconds (by
-    phase), image (None outside of one): of the process that finished the run.
+    phase), image (None outside of one): of the process that finished the run; max_rows: how many were asked for, None: all;
+    budget: what all of its processes spent, None where none of them noted it.
     """
-    counts = asdict(tally) | {"lengths": {str(tokens): answers for tokens, answers in tally.lengths.items()}}
+    counts = parsed_json(json_text(asdict(tally)))  # the names in an object of JSON are texts
     return _what(identity, model, adapter, dataset) | {
+        "max_rows": max_rows,
         "counts": counts,
         "answers": asdict(of_answers(counts)),
         "generated_rows": generated_rows,
         "files": [asdict(file) for file in files],
         "seconds": dict(seconds),
+        "budget": budget.model_dump() if budget else None,
         "seeds": "a row's seed is the first 63 bits of SHA-256 of 'SEED:position:sample'",
         "engine": dict(engine),
         "image": dict(image) if image else None,
@@ -68,12 +75,14 @@ def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     first = next((part for part in parts if part["engine"]), parts[0])
     phases = dict.fromkeys(phase for part in parts for phase in part["seconds"])
     counts = _added([part["counts"] for part in parts])
+    budget = Budget.joined([of_manifest(part) for part in parts], counts["completion_tokens"])
     return dict(first) | {
         "counts": counts,
         "answers": asdict(of_answers(counts)),
         "generated_rows": sum(part["generated_rows"] for part in parts),
         "files": [file for part in parts for file in part["files"]],
         "seconds": {phase: round(sum(part["seconds"].get(phase, 0) for part in parts), 3) for phase in phases},
+        "budget": budget.model_dump() if budget else None,
         "engine": {**first["engine"], **canary.worst([part["engine"] for part in parts])},
         "shards": len(parts),
     }
@@ -97,10 +106,14 @@ def _other_answers(engines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _added(counts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    total = {name: sum(each[name] for each in counts) for name in counts[0] if name not in _COUNTED_BY}
+    total = {name: sum(each[name] for each in counts) for name in counts[0] if name not in (*_COUNTED_BY, _LATER)}
     reasons = _merged([each["finish_reasons"] for each in counts], str)
     lengths = _merged([each["lengths"] for each in counts], int)
-    return dict(counts[0]) | total | {"finish_reasons": reasons, "lengths": lengths}
+    runaways = {reason for each in counts for reason in each.get(_LATER, {})}
+    runaway_lengths = {
+        reason: _merged([each.get(_LATER, {}).get(reason, {}) for each in counts], int) for reason in sorted(runaways)
+    }
+    return dict(counts[0]) | total | {"finish_reasons": reasons, "lengths": lengths, _LATER: runaway_lengths}
 
 
 def _merged(counts: Sequence[Mapping[str, int]], order: Callable[[str], Any]) -> dict[str, int]:
@@ -112,10 +125,13 @@ def _merged(counts: Sequence[Mapping[str, int]], order: Callable[[str], Any]) ->
 
 
 def is_same_release(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two manifests are those of the same answers in the same files: by another process, at another time."""
+    """Whether two manifests are those of the same answers in the same files: by another process, at another time.
+
+    one: as it was read.
+    """
     names = ("identity", "model", "adapter", "dataset", "counts", "files")
     mine, theirs = (json.loads(json.dumps([each.get(name) for name in names])) for each in (one, other))
-    return bool(mine == theirs)
+    return bool(mine == theirs) and _is_sound(one)
 
 
 def is_of(manifest: Mapping[str, Any], identity: Identity, model: Source, adapter: Source | None, dataset: Source) -> bool:
@@ -129,12 +145,14 @@ def _is_sound(manifest: Mapping[str, Any]) -> bool:
     try:
         counts, files, seconds = manifest["counts"], manifest["files"], manifest["seconds"]
         whole = [manifest["generated_rows"], *(file[name] for file in files for name in _FILE_NUMBERS)]
-        whole += [value for name, value in counts.items() if name not in _COUNTED_BY]
-        whole += [number for name in _COUNTED_BY for number in counts[name].values()]
-        counted = all(tokens == str(int(tokens)) for tokens in counts["lengths"])
+        whole += [value for name, value in counts.items() if name not in (*_COUNTED_BY, _LATER)]
+        lengths = [counts["lengths"], *counts.get(_LATER, {}).values()]
+        whole += [number for each in (counts["finish_reasons"], *lengths) for number in each.values()]
+        counted = all(tokens == str(int(tokens)) for each in lengths for tokens in each)
         json_text(manifest).encode()
         typed = all(type(number) is int for number in whole) and all(type(each) in (int, float) for each in seconds.values())
-        return typed and counted and counts.keys() == _COUNTS and isinstance(manifest["engine"], dict)
+        known = isinstance(manifest["engine"], dict) and isinstance(manifest["versions"]["job"], str)
+        return typed and counted and known and counts.keys() | {_LATER} == _COUNTS
     except (ValueError, KeyError, TypeError, AttributeError):
         return False
 

@@ -13,13 +13,15 @@ from typing import Any
 import structlog
 
 from job import answering, estimate, gathering, joining, manifest, publication, results
+from job.budget import Budget
+from job.budget import of_manifest as budget_of
 from job.disk import check_no_links, check_writable, disk_errors, json_text, remove_whole, write_whole
 from job.effects import Account, Effects
 from job.errors import StoppedError
 from job.estimate import Estimate
 from job.joining import Joined
 from job.journal import JOURNAL, Journal, Positions
-from job.layout import CARD, IDENTITY, LATEST, MANIFEST
+from job.layout import CARD, IDENTITY, LATEST, MANIFEST, image_path
 from job.lengths import of_answers
 from job.plan import Plan, make_plan
 from job.protocols import Hub
@@ -27,6 +29,7 @@ from job.records import Copies, Published, RunSummary
 from job.run_lock import LOCK, NOTE, RunLock
 from job.settings import Settings
 from job.shutdown import Interrupted, breaking_off
+from job.spending import Spending
 from job.spool import Spool
 
 _ENDLESS = (
@@ -54,6 +57,7 @@ def run(settings: Settings, effects: Effects) -> RunSummary:
         account.seconds,
         joined.published,
         joined.missing,
+        budget.model_dump() if (budget := budget_of(joined.facts)) else {},
     )
 
 
@@ -79,12 +83,27 @@ def _shard(plan: Plan, journal: Journal, hub: Hub, effects: Effects, account: Ac
 
 def _part(plan: Plan, journal: Journal, done: Positions, hub: Hub, effects: Effects, account: Account) -> Mapping[str, Any]:
     """All rows of this shard answered and in the results folder. Its manifest."""
+    spending = _spending(plan, done, account)
     if done.count < plan.rows.rows:
-        answering.answer(plan, journal, done, hub, effects, account)
-    facts = _results(plan, journal, effects, account)
+        journal.after_group = spending.note
+        try:
+            answering.answer(plan, journal, done, hub, effects, account)
+        finally:
+            spending.write()
+    facts = _results(plan, journal, effects, account, spending)
+    spending.write()
     _warn_of_runaways(facts)
     publication.check_failed_rows(plan, results.tally_of(facts))
     return facts
+
+
+def _spending(plan: Plan, done: Positions, account: Account) -> Spending:
+    """Facts of the engine are those of this process as soon as it has begun to load a model."""
+
+    def facts() -> Mapping[str, object]:
+        return answering.engine_facts(plan.part_folder) if "engine_start" in account.seconds else {}
+
+    return Spending(plan.part_folder, account.elapsed, facts, done.count)
 
 
 def _warn_of_runaways(facts: Mapping[str, Any]) -> None:
@@ -153,8 +172,11 @@ def _planned(settings: Settings, effects: Effects, account: Account) -> tuple[Hu
 def _journal(plan: Plan, lock: Callable[[Path], RunLock]) -> Journal:
     folder, part = plan.folder / plan.shard.folder, plan.part_folder
     data = (part / publication.data_path_of(plan, plan.shard)).parent
+    images = (plan.folder / image_path(*publication.place(plan))).parent
     with disk_errors(folder):  # all other files are made anew under another name and put in their places
-        check_no_links(plan.top, [*(folder / name for name in (LOCK, NOTE, JOURNAL)), part / answering.ENGINE_FACTS, data])
+        check_no_links(
+            plan.top, [*(folder / name for name in (LOCK, NOTE, JOURNAL)), part / answering.ENGINE_FACTS, data, images]
+        )
     return Journal(folder, plan.identity, lock(folder))
 
 
@@ -169,16 +191,18 @@ def _done(plan: Plan, journal: Journal, account: Account) -> Positions:
     return done
 
 
-def _results(plan: Plan, journal: Journal, effects: Effects, account: Account) -> Mapping[str, Any]:
+def _results(plan: Plan, journal: Journal, effects: Effects, account: Account, spending: Spending) -> Mapping[str, Any]:
     """The results folder, unless the grace is over before it is written."""
     try:
         with effects.stop.interrupting_after_grace():
-            return _write_results(plan, journal, effects.image, account)
+            return _write_results(plan, journal, effects.image, account, spending)
     except Interrupted:
         raise answering.stopped(plan, effects.stop, plan.rows.rows) from None
 
 
-def _write_results(plan: Plan, journal: Journal, image: Mapping[str, str] | None, account: Account) -> Mapping[str, Any]:
+def _write_results(
+    plan: Plan, journal: Journal, image: Mapping[str, str] | None, account: Account, spending: Spending
+) -> Mapping[str, Any]:
     """Write the results folder, unless it is there already, unharmed. Its manifest."""
     folder, path, rows = plan.part_folder, publication.data_path_of(plan, plan.shard), plan.rows
     beside = (CARD,) if plan.shard.whole else ()
@@ -187,7 +211,7 @@ def _write_results(plan: Plan, journal: Journal, image: Mapping[str, str] | None
         if plan.shard.whole:
             with disk_errors(folder):
                 publication.remove_stale(plan, {path})
-        return found
+        return _priced(plan, found)
     journal.check_held()
     with disk_errors(folder):
         remove_whole(folder / MANIFEST)  # until it is there again, the folder is not whole
@@ -213,14 +237,34 @@ def _write_results(plan: Plan, journal: Journal, image: Mapping[str, str] | None
             seconds=account.seconds,
             engine=answering.engine_facts(folder),
             image=image,
+            max_rows=plan.settings.data.max_rows,
+            budget=Budget.of(spending.processes, written.tally.completion_tokens, plan.settings.output.gpu_price_per_hour),
         )
         if plan.shard.whole:
             publication.remove_stale(plan, {path})
-            publication.write_described(plan, facts)
-        else:
-            write_whole(folder / MANIFEST, json_text(facts))
+        _describe(plan, facts)
     log.info("results_written", folder=str(folder), rows=written.tally.rows)
     return facts
+
+
+def _priced(plan: Plan, found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The manifest of finished results, at the price that is set now."""
+    budget = budget_of(found)
+    priced = budget.priced(plan.settings.output.gpu_price_per_hour) if budget else None
+    if priced == budget:
+        return found
+    facts = {**found, "budget": priced.model_dump() if priced else None}
+    with disk_errors(plan.part_folder):
+        _describe(plan, facts)
+    return facts
+
+
+def _describe(plan: Plan, facts: Mapping[str, Any]) -> None:
+    """Write down what the data is that is in the shard's folder."""
+    if plan.shard.whole:
+        publication.write_described(plan, facts)
+    else:
+        write_whole(plan.part_folder / MANIFEST, json_text(facts))
 
 
 def _point_to_latest(folder: Path) -> None:

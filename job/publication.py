@@ -9,8 +9,8 @@ from typing import Any
 
 import structlog
 
-from job import card, dataset, manifest, metadata, results
-from job.disk import disk_errors, json_text, write_whole
+from job import card, dataset, manifest, metadata, plot, results
+from job.disk import check_no_links, disk_errors, json_text, make_folder, write_whole
 from job.errors import (
     AccessError,
     FailedRowsError,
@@ -22,7 +22,8 @@ from job.errors import (
     StoppedError,
 )
 from job.files import parsed_json, read_json
-from job.layout import CARD, MANIFEST, PUBLISHED, config_of, data_path, is_data_of, manifest_paths
+from job.layout import CARD, MANIFEST, PUBLISHED, config_of, data_path, image_path, is_data_of, manifest_paths
+from job.lengths import of_answers
 from job.plan import Plan
 from job.protocols import Hub
 from job.records import Copies, Published, Release, Snapshot, Tally
@@ -141,12 +142,14 @@ def publish(plan: Plan, facts: Mapping[str, Any], hub: Hub, copies: Copies | Non
     if plan.repo_id is None:
         return None
     config, split = place(plan)
+    images = _images(plan, facts)
     own = plan.folder if copies is None else plan.part_folder  # the run's folder may be that of other shards as well
     release = Release(
         folder=own,
         files=results.files_of(facts),
-        texts=_texts(plan, facts, plan.repo_id),
-        is_stale=lambda path: is_data_of(path, config, split),
+        images=images,
+        texts=_texts(plan, facts, plan.repo_id, next(iter(images), None)),
+        is_stale=lambda path: is_data_of(path, config, split) or path == image_path(config, split),
         run_id=plan.identity.short,
         copies=copies,
     )
@@ -174,10 +177,29 @@ def _reading_folder(results_folder: Path) -> Iterator[Path]:
 
 
 def write_described(plan: Plan, facts: Mapping[str, Any]) -> None:
-    """Write card and manifest into the run's folder, whose data is there: the manifest last, as the sign that it is whole."""
-    info = described(plan, facts)
-    write_whole(plan.folder / CARD, card.render(facts, info, _LOAD_FROM, manifest_path=MANIFEST))
+    """Write the card with its plot and the manifest into the run's folder, whose data is there: the manifest last, as the sign
+    that it is whole."""
+    info, images = described(plan, facts), _images(plan, facts)
+    target = plan.folder / image_path(*place(plan))
+    check_no_links(plan.top, [target.parent])
+    target.unlink(missing_ok=True)  # of other answers, where there is none now
+    for path, content in images.items():
+        make_folder((plan.folder / path).parent)
+        write_whole(plan.folder / path, content)
+    readme = card.render(facts, info, _LOAD_FROM, manifest_path=MANIFEST, image=next(iter(images), None))
+    write_whole(plan.folder / CARD, readme)
     write_whole(plan.folder / MANIFEST, json_text(facts))
+
+
+def _images(plan: Plan, facts: Mapping[str, Any]) -> Mapping[str, bytes]:
+    """The card's plot by its path. None of it is worth a finished run: where it cannot be drawn, the card goes without."""
+    if not of_answers(facts["counts"]).answers:
+        return {}
+    try:
+        return {image_path(*place(plan)): plot.lengths_png(facts["counts"])}
+    except Exception as error:  # noqa: BLE001 (see above)
+        log.warning("plot_failed", error=f"{type(error).__name__}: {error}")
+        return {}
 
 
 def described(plan: Plan, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,7 +218,7 @@ def kept_columns(plan: Plan) -> list[str]:
     return [name for name in plan.rows.schema.names if name not in plan.settings.data.drop_columns]
 
 
-def _texts(plan: Plan, facts: Mapping[str, Any], repo_id: str) -> Callable[[Snapshot], Mapping[str, str]]:
+def _texts(plan: Plan, facts: Mapping[str, Any], repo_id: str, image: str | None) -> Callable[[Snapshot], Mapping[str, str]]:
     """Manifest and card, given what is there. Of a run that is there already, the same data, both stay as they are."""
     config, split = place(plan)
     info = described(plan, facts)
@@ -205,7 +227,8 @@ def _texts(plan: Plan, facts: Mapping[str, Any], repo_id: str) -> Callable[[Snap
         with _card_errors(repo_id):
             path, published = manifest_there(there, config, split)
             ours = published if published and manifest.is_same_release(published, facts) else facts
-            readme = card.render(ours, info, repo_id, manifest_path=path, existing=there.read(CARD), paths=list(there.digests))
+            existing, paths = there.read(CARD), list(there.digests)
+            readme = card.render(ours, info, repo_id, manifest_path=path, image=image, existing=existing, paths=paths)
         return {path: json_text(ours), CARD: readme}
 
     return texts

@@ -1,9 +1,9 @@
 """The values that cross the seams between stages. All frozen; positions are row numbers in the whole source split."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 FinishReason = Literal["stop", "length", "repetition", "too_long", "error"]
 Kind = Literal["model", "adapter", "dataset"]
@@ -99,7 +99,8 @@ class Tally:
     """Counts over the finished rows of a run: rows by finish_reason (samples, where there are several), and tokens.
 
     runaway_tokens: of the completion tokens, those of runaways; lengths: answers (samples, where there are several) by their
-    tokens. There are at most MAX_MODEL_LEN different ones, however many rows there are.
+    tokens; runaway_lengths: those of runaways among them, for each finish reason. There are at most MAX_MODEL_LEN different
+    ones, however many rows there are.
     """
 
     rows: int
@@ -109,6 +110,7 @@ class Tally:
     completion_tokens: int
     runaway_tokens: int
     lengths: Mapping[int, int]
+    runaway_lengths: Mapping[str, Mapping[int, int]] = field(default_factory=dict)  # not in manifests of before
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +176,15 @@ class Copies:
 class Release:
     """What is to be in a repository.
 
-    folder: the results folder, whose layout is the repository's; files: its data files; texts: the other files by path, given
-    what is there; is_stale: whether a path belongs to an earlier release of the same split, to be removed unless it is in this
-    one; run_id: goes into the title; copies: where the data files come from, None where they are in the folder.
+    folder: the results folder, whose layout is the repository's; files: its data files; images: their content by path; texts:
+    the other files by path, given what is there; is_stale: whether a path belongs to an earlier release of the same split, to
+    be removed unless it is in this one; run_id: goes into the title; copies: where the data files come from, None where they
+    are in the folder.
     """
 
     folder: Path
     files: Sequence[DataFile]
+    images: Mapping[str, bytes]
     texts: Callable[[Snapshot], Mapping[str, str]]
     is_stale: Callable[[str], bool]
     run_id: str
@@ -206,7 +210,7 @@ class RunSummary:
 
     folder: that of the results; a shard's own, where the whole is not on this machine. published: None where the results stay
     on this machine; missing_shards: those whose results are not there yet, so that the whole could not be put together; the
-    tally is that of this shard then.
+    tally is that of this shard then. budget: what the run cost, by name, as in its manifest; empty where nobody noted it.
     """
 
     model: str
@@ -216,3 +220,4 @@ class RunSummary:
     seconds: Mapping[str, float]
     published: Published | None = None
     missing_shards: Sequence[int] = ()
+    budget: Mapping[str, Any] = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """Journal and source rows -> the results folder: parquet in source order, then the card, then run.json as the last word."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,6 +181,7 @@ class _Counter:
         self._failed = self._prompt_tokens = self._completion_tokens = self._runaway_tokens = 0
         self._reasons: Counter[str] = Counter()
         self._lengths: Counter[int] = Counter()
+        self._runaway_lengths: defaultdict[str, Counter[int]] = defaultdict(Counter)
 
     def add(self, rows: Sequence[ResultRow], table: pa.Table) -> None:
         self.memory_bytes += table.nbytes
@@ -198,8 +199,10 @@ class _Counter:
             self._lengths[done.tokens] += 1
         if done.finish_reason in RUNAWAYS:
             self._runaway_tokens += done.tokens
+            self._runaway_lengths[done.finish_reason][done.tokens] += 1
 
     def tally(self) -> Tally:
         reasons, lengths = dict(sorted(self._reasons.items())), dict(sorted(self._lengths.items()))
         tokens = (self._prompt_tokens, self._completion_tokens, self._runaway_tokens)
-        return Tally(self.rows, self._failed, reasons, *tokens, lengths)
+        runaway_lengths = {reason: dict(sorted(counts.items())) for reason, counts in sorted(self._runaway_lengths.items())}
+        return Tally(self.rows, self._failed, reasons, *tokens, lengths, runaway_lengths)

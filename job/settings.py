@@ -201,6 +201,12 @@ class OutputSettings(_Audience):
     max_failed_rows: int = Field(
         0, ge=0, description="How many rows may stay without an answer before the run counts as failed."
     )
+    gpu_price_per_hour: float | None = Field(
+        None,
+        gt=0,
+        description="What one GPU costs for an hour, in any currency: run.json, the card, the report and the last line of the "
+        "log then say what the run cost. Unset: they say GPU seconds alone.",
+    )
 
 
 class HubSettings(_Audience):

@@ -59,7 +59,8 @@ def take(pid: int, second: float, temporary: Path) -> Sample | None:
         anonymous = int(status["RssAnon"].split()[0]) * 1024
     except (OSError, KeyError):
         return None
-    files = sum(1 for path in temporary.rglob("*") if path.is_file())
+    # The plot's library keeps a list of fonts there, one file, which comes at the end of the results, however many rows.
+    files = sum(1 for path in temporary.rglob("*") if path.is_file() and path.parent.name != "matplotlib")
     return Sample(second, anonymous, handles, int(status["Threads"]), len(descendants(pid)), files)
 
 

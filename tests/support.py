@@ -164,6 +164,18 @@ def results_folder(output: Path) -> Path:
     return folder
 
 
+def untimed(card: str) -> str:
+    """What a dataset card says that does not depend on how long the run took."""
+    timed = ("| tokens per second of generation |", "| seconds by phase |", "| GPU seconds", "| cost |")
+    return "".join(line for line in card.splitlines(keepends=True) if not line.startswith(timed))
+
+
+def described_alike(folder: Path) -> tuple[str, bytes]:
+    """Card and plot of finished results: the same, however often the run was interrupted."""
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    return untimed(card), (folder / "images" / "default" / "test-lengths.png").read_bytes()
+
+
 def parquet_bytes(folder: Path) -> bytes:
     (file,) = (folder / "data").glob("*.parquet")
     return file.read_bytes()

@@ -20,6 +20,7 @@ def effective_facts(config: "VllmConfig") -> Mapping[str, object]:
         "quantization": config.model_config.quantization,
         "kv_cache_dtype": config.cache_config.cache_dtype,
         "tensor_parallel_size": config.parallel_config.tensor_parallel_size,
+        "gpus": 0 if current_platform.is_cpu() else config.parallel_config.world_size_across_dp,
         **lora,
         "max_num_seqs": config.scheduler_config.max_num_seqs,
         "enforce_eager": config.model_config.enforce_eager,

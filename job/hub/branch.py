@@ -69,7 +69,9 @@ def _head(api: Any, target: Target, branch: str) -> Head | None:
 
 
 def _is_there(head: Head, part: Part) -> bool:
-    return head.has_file(part.data_path, part.data, part.sha256) and head.has_text(part.manifest_path, part.manifest)
+    return head.has_file(part.data_path, part.data, part.sha256) and head.has_content(
+        part.manifest_path, part.manifest.encode()
+    )
 
 
 def _commit(api: Any, target: Target, branch: str, part: Part) -> None:

@@ -33,8 +33,7 @@ class Head:
         digest = self.digests.get(path, "")
         return digest == sha256 or (len(digest) == GIT_DIGEST_LENGTH and has_digest(local, digest))
 
-    def has_text(self, path: str, text: str) -> bool:
-        content = text.encode()
+    def has_content(self, path: str, content: bytes) -> bool:
         return self.digests.get(path) in (git_blob_id_of(content), hashlib.sha256(content).hexdigest())
 
     def snapshot(self, api: Any, target: Target) -> Snapshot:

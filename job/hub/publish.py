@@ -5,6 +5,7 @@ a second run of the same command and a twin that was faster all find nothing lef
 commits on top of exactly that: a commit that came in between makes it fail, and the next attempt builds on the new head.
 """
 
+import hashlib
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -90,10 +91,11 @@ class Publisher:
         for file in release.files:
             if not self._is_there(head, file):
                 yield self._put(file)
-        for path, text in release.texts(head.snapshot(self._api, self._target)).items():
-            if not head.has_text(path, text):
-                yield CommitOperationAdd(path, text.encode())
-        ours = {file.path for file in release.files}
+        texts = release.texts(head.snapshot(self._api, self._target))
+        for path, content in [*release.images.items(), *((path, text.encode()) for path, text in texts.items())]:
+            if not head.has_content(path, content):
+                yield CommitOperationAdd(path, content)
+        ours = {file.path for file in release.files} | release.images.keys()
         for path in head.digests:
             if release.is_stale(path) and path not in ours:
                 yield CommitOperationDelete(path)
@@ -129,26 +131,29 @@ class Publisher:
             raise MismatchError(f"the Hub does not show the commit {commit} yet") from error
 
     def _check_files(self, commit: str) -> None:
-        head, files = Head.of(info_at(self._api, self._target, commit)), self._release.files
-        for file in files:
-            if not self._is_there(head, file):
-                raise MismatchError(f"{file.path} at {commit} is not what was sent, by the Hub's own digest")
+        head, files, images = Head.of(info_at(self._api, self._target, commit)), self._release.files, self._release.images
+        there = {file.path: self._is_there(head, file) for file in files}
+        there |= {path: head.has_content(path, content) for path, content in images.items()}
+        if wrong := [path for path, is_there in there.items() if not is_there]:
+            raise MismatchError(f"{wrong[0]} at {commit} is not what was sent, by the Hub's own digest")
+        digests = {file.path: file.sha256 for file in files}
+        digests |= {path: hashlib.sha256(content).hexdigest() for path, content in images.items()}
         try:
             with cache_errors():
-                for file in files:
-                    path = self._api.hf_hub_download(self._target.repo_id, file.path, repo_type=DATASET, revision=commit)
-                    self._check_content(head, file, Path(path))
+                for path, sha256 in digests.items():
+                    found = self._api.hf_hub_download(self._target.repo_id, path, repo_type=DATASET, revision=commit)
+                    self._check_content(head, path, sha256, Path(found))
                 expected, rows = sum(file.rows for file in files), self._loaded(commit)
         finally:
             forget(commit)
         if rows != expected:
             raise MismatchError(f"the split has {rows} rows at {commit}, not {expected}")
 
-    def _check_content(self, head: Head, file: DataFile, path: Path) -> None:
+    def _check_content(self, head: Head, path: str, sha256: str, found: Path) -> None:
         try:
-            check_content(file.path, path)
-            if len(head.digests[file.path]) == GIT_DIGEST_LENGTH and sha256_of(path) != file.sha256:
-                raise MismatchError(f"{file.path} at {head.commit} is not what its manifest says")
+            check_content(path, found)
+            if len(head.digests[path]) == GIT_DIGEST_LENGTH and sha256_of(found) != sha256:
+                raise MismatchError(f"{path} at {head.commit} is not what its manifest says")
         except MismatchError as error:
             raise MismatchError(f"{error}. {_REMEDY}") from error
 

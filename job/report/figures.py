@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from job.budget import Budget, of_manifest
 from job.lengths import AnswerLengths, of_answers
 from job.report.runs import Manifest, Run
+from job.timing import tokens_per_second, whole_phases
 
 BINS = 24
 
@@ -31,13 +33,15 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One run's column of the summary. tokens_per_second: None where other processes answered a part of the rows."""
+    """One run's column of the summary. tokens_per_second: None where other processes answered a part of the rows; budget: None
+    where a run has none."""
 
     run: Run
     answers: AnswerLengths
     tokens_per_second: float | None
     phases: Sequence[Phase]
     bars: Sequence[Bar]
+    budget: Budget | None
 
     @property
     def manifest(self) -> Manifest:
@@ -57,19 +61,14 @@ def figures(runs: Sequence[Run]) -> list[Figures]:
 
 def _of(run: Run, edges: Sequence[int]) -> Figures:
     manifest = run.manifest
-    answers = of_answers(manifest.counts.model_dump())
-    return Figures(run, answers, _rate(manifest), _phases(manifest.seconds), _bars(manifest.counts.lengths, edges))
-
-
-def _rate(manifest: Manifest) -> float | None:
-    seconds = manifest.seconds.get("generation", 0)
-    whole = manifest.generated_rows == manifest.counts.rows
-    return manifest.counts.completion_tokens / seconds if whole and seconds else None
+    counts = manifest.counts.model_dump()
+    speed = tokens_per_second(manifest.seconds, manifest.generated_rows, counts)
+    bars = _bars(manifest.counts.lengths, edges)
+    return Figures(run, of_answers(counts), speed, _phases(manifest.seconds), bars, of_manifest({"budget": manifest.budget}))
 
 
 def _phases(seconds: Mapping[str, float]) -> list[Phase]:
-    """The whole phases; parts of one have a dot in their name."""
-    whole = {name: value for name, value in seconds.items() if "." not in name}
+    whole = whole_phases(seconds)
     total = sum(whole.values())
     return [Phase(name, value, value / total if total else 0.0) for name, value in whole.items()]
 

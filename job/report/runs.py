@@ -59,6 +59,7 @@ class Manifest(_Strict):
     generated_rows: NonNegativeInt
     files: list[_File]
     seconds: dict[str, NonNegativeFloat]
+    budget: Any = None  # see job.budget; runs of before have none
     engine: dict[str, Any]
     versions: dict[str, Any]
 

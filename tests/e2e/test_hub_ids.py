@@ -12,11 +12,13 @@ import pytest
 
 from tests.e2e.conftest import QUESTIONS
 from tests.hub_server import HubServer, Repository
+from tests.reproducing import carry_out, command_in
 from tests.support import Outcome, environment, parquet_bytes, read_table, results_folder, run_job
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 
 TOKEN = "hf_only_of_the_test_hub"
+NEVER_SAID = '["\\n\\n\\"it\'s\\" $HOME `x`", "```|", "<!-- \u202e -->"]'
 LOAD = """
 import json, sys
 from datasets import load_dataset
@@ -48,7 +50,7 @@ def hub_run(model: Path, greedy_settings: dict[str, object], tmp_path_factory: p
         rows = Path(str(greedy_settings["DATASET_ID"])).read_text(encoding="utf-8")
         hub.add_repo("dataset", "ana/questions", files={"test.jsonl": rows}, private=True)
         ids = {"MODEL_ID": "ana/smol", "DATASET_ID": "ana/questions", "HUB_NAMESPACE": "ana", "OUTPUT_DIR": output}
-        variables = greedy_settings | ids | hub.environment(TOKEN)
+        variables = greedy_settings | ids | {"STOP": NEVER_SAID} | hub.environment(TOKEN)
         outcome = run_job(**variables)
         assert outcome.code == 0, outcome.last
         yield HubRun(hub, repo, variables, outcome, results_folder(output))
@@ -62,7 +64,9 @@ def test_the_answers_are_those_of_the_same_files_on_this_machine(hub_run: HubRun
 
 def test_published_is_what_lies_in_the_folder(hub_run: HubRun) -> None:
     files = hub_run.results.files()
-    assert set(files) == {".gitattributes", "README.md", "run.json", "data/test-00000-of-00001.parquet"}
+    plot = "images/default/test-lengths.png"
+    assert set(files) == {".gitattributes", "README.md", "run.json", "data/test-00000-of-00001.parquet", plot}
+    assert files[plot] == (hub_run.folder / plot).read_bytes()
     assert files["data/test-00000-of-00001.parquet"] == parquet_bytes(hub_run.folder)
     assert files["run.json"] == (hub_run.folder / "run.json").read_bytes()
     assert hub_run.results.private
@@ -90,6 +94,23 @@ def test_the_commits_of_model_and_dataset_are_recorded(hub_run: HubRun) -> None:
     card = hub_run.results.files()["README.md"].decode()
     assert f"| model | `ana/smol` at `{hub_run.model.head()}` |" in card
     assert f"| dataset | `ana/questions` at `{data}`, split `test` |" in card
+
+
+def test_the_command_on_the_card_makes_the_same_bytes(hub_run: HubRun, tmp_path: Path) -> None:
+    """As somebody else would: in another folder, with an empty cache."""
+    command = command_in(hub_run.results.files()["README.md"].decode())
+    again = carry_out(command, tmp_path / "elsewhere", **hub_run.hub.environment(TOKEN))
+    assert again.code == 0, again.events[-1]
+    assert again.events[-1]["generated_rows"] == len(QUESTIONS)
+    assert again.folder.name == hub_run.folder.name
+    assert parquet_bytes(again.folder) == hub_run.results.files()["data/test-00000-of-00001.parquet"]
+
+
+def test_on_a_cpu_seconds_are_counted_and_no_gpu(hub_run: HubRun) -> None:
+    manifest: dict[str, Any] = json.loads((hub_run.folder / "run.json").read_text(encoding="utf-8"))
+    assert manifest["engine"]["gpus"] == 0
+    assert (manifest["budget"]["processes"], manifest["budget"]["gpu_seconds"]) == (1, 0)
+    assert manifest["budget"]["seconds"] > manifest["seconds"]["engine_start"] + manifest["seconds"]["generation"]
 
 
 @pytest.fixture(scope="module")

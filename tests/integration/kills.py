@@ -37,6 +37,7 @@ from tests.support import (
     ECHO,
     JOB,
     ROOT,
+    described_alike,
     environment,
     finished_rows,
     journal_of,
@@ -210,7 +211,7 @@ class Reference:
     """An undisturbed run of the same settings."""
 
     parquet: bytes
-    card: str
+    described: tuple[str, bytes]
     facts: Mapping[str, object]
     journal: Rows
     seconds: float
@@ -294,7 +295,7 @@ class Campaign:
             facts = json.loads((results / "run.json").read_text(encoding="utf-8"))
             self._references[samples] = Reference(
                 parquet_bytes(results),
-                (results / "README.md").read_text(encoding="utf-8"),
+                described_alike(results),
                 {name: facts[name] for name in ("identity", "counts", "files")},
                 finished_rows(folder / "results"),
                 seconds,
@@ -485,7 +486,7 @@ class _Chain:
         facts = json.loads((results / "run.json").read_text(encoding="utf-8"))
         same = (
             parquet_bytes(results) == self._reference.parquet
-            and (results / "README.md").read_text(encoding="utf-8") == self._reference.card
+            and described_alike(results) == self._reference.described
             and all(facts[name] == value for name, value in self._reference.facts.items())
         )
         self._expect(same, "the results differ from an undisturbed run's")

@@ -36,6 +36,7 @@ INFO = r"/api/datasets/[^/]+/[^/]+-results\?blobs"
 PREFLIGHT = 6
 """Requests of a first run before publication begins: who am I, is it there (three times), make it, is it there now."""
 LOAD_FROM = "path/of/this/folder"
+IMAGE = "images/default/test-lengths.png"
 
 Row = dict[str, Any]
 

@@ -22,12 +22,15 @@ IN_PLACE = (
     RUN,
     SHARD,
     "data",
+    "images",
+    "images/default",
     "engine.json",
     *(f"{SHARD}/{name}" for name in ("lock", "holder.json", "journal.sqlite")),
 )
 # What it makes anew: a link there is replaced.
-REPLACED = ("identity.json", "README.md", "run.json", f"{DATA}.parquet", f"{SHARD}/../../latest")
-HALF_MADE = (*(f"{name}.tmp" for name in ("engine.json", *REPLACED[:3])), f"{DATA}.tmp", f"{SHARD}/../../latest.tmp")
+IMAGE = "images/default/test-lengths.png"
+REPLACED = ("identity.json", "README.md", "run.json", "spent.json", IMAGE, f"{DATA}.parquet", f"{SHARD}/../../latest")
+HALF_MADE = (*(f"{name}.tmp" for name in ("engine.json", *REPLACED[:5])), f"{DATA}.tmp", f"{SHARD}/../../latest.tmp")
 
 
 def run(rows: Path, output: Path) -> RunSummary:

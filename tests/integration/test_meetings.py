@@ -56,7 +56,7 @@ def test_the_last_one_publishes_the_whole_and_removes_the_branch(scene: Scene) -
 def test_the_data_is_sent_once(scene: Scene) -> None:
     for index in range(2):
         assert run_shard(scene, index).code == 0
-    assert len(scene.hub.seen("PUT", "/uploads/")) == 2
+    assert len(scene.hub.seen("PUT", "/uploads/")) == 3  # two parts, and the plot of the whole
 
 
 def test_a_shard_whose_disk_is_lost_is_found_on_the_branch(scene: Scene) -> None:

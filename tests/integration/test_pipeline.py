@@ -65,7 +65,7 @@ def test_answers_that_do_not_end_are_answers_and_are_told_with_what_they_cost(lo
     assert answers.items() <= warned.items()
     assert "REPETITION_DETECTION" in warned["remedy"]
     told = f"4 of 6 answers (66.7 %), {100 * sum(tokens[2:]) / sum(tokens):.1f} % of the generated tokens"
-    assert f"Runaways, which the model did not end by itself: {told}.\n" in card
+    assert f"| runaways, which the model did not end by itself | {told} |\n" in card
     assert outcome.last["message"].endswith(f". Runaways: {told}")
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.hub_server import HubServer
-from tests.integration.publishing import REPO, ROWS, TOKEN, Scene
+from tests.integration.publishing import IMAGE, REPO, ROWS, TOKEN, Scene
 from tests.integration.rivals import plain, several
 
 pytestmark = pytest.mark.slow
@@ -28,7 +28,7 @@ def test_a_published_run_is_published_once(scene: Scene) -> None:
     assert scene.repo().private
     assert first.of("published")[0]["new"] is True
     (commit,) = scene.commits()
-    assert sorted(commit.tree) == [".gitattributes", "README.md", "data/test-00000-of-00001.parquet", "run.json"]
+    assert sorted(commit.tree) == [".gitattributes", "README.md", "data/test-00000-of-00001.parquet", IMAGE, "run.json"]
     seen = len(scene.hub.requests)
     again = scene.run()
     scene.check_published(again, generated=0)

@@ -113,7 +113,7 @@ def test_an_absurd_wait_is_cut(scene: Scene) -> None:
 
 def test_data_that_the_hub_damaged_is_not_taken_for_published(scene: Scene) -> None:
     """Its digest is right and its content is not, and an upload of the same is refused as known: another repository helps."""
-    scene.hub.fail(CorruptUpload(), method="PUT", path="/uploads/")
+    scene.hub.fail(CorruptUpload(), method="PUT", path="/uploads/", times=2)  # the data and the plot
     waits: list[float] = []
     with pytest.raises(
         HubUnavailableError, match=r"came damaged from the Hub\. If it stays so, delete the repository"
@@ -132,7 +132,7 @@ def test_a_storage_that_always_refuses_ends_the_run(scene: Scene) -> None:
     rule = scene.hub.fail(Status(403), method="PUT", path="/uploads/", times=None)
     with pytest.raises(AccessError, match=r"refused access \(403\)"):
         run_here(scene, [])
-    assert rule.hits == 5
+    assert 5 <= rule.hits <= 10  # the library's tries of the data and of the plot, side by side
     assert scene.commits() == []
 
 

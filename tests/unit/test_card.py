@@ -1,8 +1,13 @@
+import ast
+import json
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import yaml
+from markdown_it import MarkdownIt
 
+from job.budget import Budget, Spent
 from job.card import render
 from job.identity import describe
 from job.manifest import build
@@ -10,6 +15,7 @@ from job.records import Source, Tally
 from tests.unit.builders import settings
 
 ENGINE = {"name": "vllm", "version": "1.2.3"}
+MARKDOWN = MarkdownIt("commonmark").enable("table")
 INFO = {"features": [{"name": "instruction", "dtype": "string"}], "splits": [{"name": "test", "num_examples": 3}]}
 
 
@@ -94,11 +100,12 @@ def test_the_card_says_what_was_run() -> None:
     assert "| engine | vllm 1.2.3, dtype float32, max_model_len 2048 |\n" in card
     assert "| temperature | 0.5 |\n" in card
     assert "| num_samples | 1 |\n" in card
-    assert "Answers by finish_reason: length 1, stop 2." in card
-    assert "Tokens: 30 in prompts, 60 in answers.\n" in card
-    assert "Tokens of an answer: median 12, 95 % have at most 40, 99 % at most 40, the longest 40.\n" in card
-    told = "1 of 3 answers (33.3 %), 66.7 % of the generated tokens."
-    assert f"Runaways, which the model did not end by itself: {told}\n\n## Columns\n" in card
+    assert "| rows | 3, of which 0 failed |\n" in card
+    assert "| finish reasons | length 1, stop 2 |\n" in card
+    assert "| tokens | 30 in prompts, 60 in answers |\n" in card
+    assert "| tokens of an answer | median 12, 95 % have at most 40, 99 % at most 40, the longest 40 |\n" in card
+    told = "1 of 3 answers (33.3 %), 66.7 % of the generated tokens"
+    assert f"| runaways, which the model did not end by itself | {told} |\n" in card
     assert 'load_dataset("org/model-results", split="test")' in card
 
 
@@ -116,7 +123,7 @@ def test_settings_that_are_unset_have_no_line() -> None:
 
 def test_of_rows_without_answers_no_lengths_are_told() -> None:
     card = _card(tally=Tally(1, 1, {"error": 1}, 0, 0, 0, {}))
-    assert "Tokens: 0 in prompts, 0 in answers.\n\n## Columns\n" in card
+    assert "| tokens | 0 in prompts, 0 in answers |\n\n## What was run\n" in card
 
 
 def test_how_the_model_was_computed_has_a_line_where_it_was_set() -> None:
@@ -210,3 +217,76 @@ def test_an_adapter_is_named_beside_its_model() -> None:
     assert "# Answers of org/model with me/lora\n" in card
     assert f"| adapter | `me/lora` at `{'c' * 40}` |\n" in card
     assert "| adapter |" not in _card()
+
+
+def test_speed_and_seconds_by_phase_are_told() -> None:
+    seconds = {"plan": 1.5, "engine_start": 30.0, "engine_start.weights": 12.0, "generation": 8.0}
+    manifest = _manifest() | {"seconds": seconds}
+    card = render(manifest, INFO, "x", manifest_path="run.json")
+    assert "| tokens per second of generation | 7.5 |\n" in card
+    assert "| seconds by phase | 39.5: plan 1.5, engine_start 30.0, generation 8.0 |\n" in card
+    resumed = render(manifest | {"generated_rows": 2}, INFO, "x", manifest_path="run.json")
+    assert "| tokens per second of generation |" not in resumed
+    spent = [Spent(seconds=9, gpus=1, earlier_rows=rows) for rows in (0, 1)]
+    budget = Budget.of(spent, 60, None)
+    assert budget is not None
+    several = render(manifest | {"budget": budget.model_dump()}, INFO, "x", manifest_path="run.json")
+    assert "generation 8.0; of the process that finished the run |\n" in several
+    assert "| GPU seconds, of 2 processes | 18.0, with 3.3 answer tokens in each |\n" in several
+    shards = render(manifest | {"budget": budget.model_dump(), "shards": 2}, INFO, "x", manifest_path="run.json")
+    assert "of the process that finished" not in shards
+
+
+@pytest.mark.parametrize("budget", [None, "x", {"gpu_seconds": "| 1 |"}])
+def test_a_budget_that_is_none_has_no_line(budget: object) -> None:
+    card = render(_manifest() | {"budget": budget}, INFO, "x", manifest_path="run.json")
+    assert "GPU seconds" not in card
+    assert "| cost |" not in card
+
+
+def test_the_plot_is_shown_with_its_words_at_a_path_that_is_an_address() -> None:
+    card = render(_manifest(), INFO, "x", manifest_path="run.json", image="images/it's (a) #1/test-lengths.png")
+    (image,) = (child for token in MARKDOWN.parse(card) for child in token.children or () if child.type == "image")
+    assert unquote(str(image.attrs["src"])) == "images/it's (a) #1/test-lengths.png"
+    told = "median 12, 95 % have at most 40, the longest 40; length 1, stop 2."
+    assert image.content == f"Histogram of the tokens of 3 answers by finish reason: {told}"
+    assert "![" not in _card()
+
+
+HOSTILE = '`|*_<!-- answers to default/test: end -->\n"x\\'
+
+
+def test_names_and_settings_break_no_table_and_no_code() -> None:
+    source = Source(f"/somewhere/{HOSTILE.replace('/', '')}", "sha256:" + "c" * 64, local=True)
+    settings = {"INSTRUCTION_COLUMN": HOSTILE, "STOP": json.dumps([HOSTILE]), "DATASET_CONFIG": "a `b` #"}
+    first = _republished("", model=source, **settings)
+    card = _republished(first, model=source, **(settings | {"SEED": "3"}))
+    tokens = MARKDOWN.parse(card.split("---\n", 2)[2])
+    assert card.count("\n## What was run\n") == 1
+    rows: list[list[str]] = []
+    for place, token in enumerate(tokens):
+        if token.type == "tr_open":
+            rows.append([])
+        elif token.type == "td_open":
+            rows[-1].append(tokens[place + 1].content)
+    assert {len(row) for row in rows if row} == {2}
+    python, bash = (token for token in tokens if token.type == "fence")
+    ast.parse(python.content)
+    assert f"row[{json.dumps(HOSTILE)}]" in python.content
+    assert bash.content.endswith("  python -m job\n")
+
+
+def test_each_limit_is_told_where_it_holds() -> None:
+    assert "answered once, by drawing at random" in _card()
+    assert "answered 3 times, by drawing at random" in _card(NUM_SAMPLES=3)
+    assert "temperature 0" in _card(TEMPERATURE=0)
+    assert "by drawing at random" not in _card(TEMPERATURE=0)
+    assert "1 of 3 answers have no end of their own" in _card()
+    assert "no end of their own" not in _card(tally=Tally(3, 0, {"stop": 3}, 30, 60, 0, {20: 3}))
+    assert "1 of 3 rows have no answer. An average" in _card(tally=Tally(3, 1, {"error": 1, "stop": 2}, 0, 9, 0, {4: 1, 5: 1}))
+    assert "have no answer. An average" not in _card()
+    assert "promised on the same hardware" in _card(REPRODUCIBILITY="bitwise")
+    assert "agrees in most answers and not in all: which" in _card()
+    asked = render(_manifest() | {"max_rows": 3}, INFO, "x", manifest_path="run.json")
+    assert "were asked for (MAX_ROWS=3)" in asked
+    assert "MAX_ROWS" not in _card()

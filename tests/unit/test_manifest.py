@@ -17,7 +17,7 @@ FILE = DataFile("data/test-00000-of-00001.parquet", 2, 100, 200, "f" * 64)
 
 
 MODEL, DATA = Source("org/model", "a" * 40, local=False), Source("org/data", "b" * 40, local=False)
-TALLY = Tally(2, 1, {"error": 1, "length": 1}, 10, 20, 16, {16: 1})
+TALLY = Tally(2, 1, {"error": 1, "length": 1}, 10, 20, 16, {16: 1}, {"length": {16: 1}})
 
 
 def _built(model: Source, dataset: Source, adapter: Source | None = None, tally: Tally | None = None) -> dict[str, Any]:
@@ -44,6 +44,7 @@ def test_the_manifest_has_everything_that_is_known() -> None:
         "adapter": None,
         "dataset": {"name": "org/data", "commit": "b" * 40, "local": False},
         "generated_rows": 1,
+        "max_rows": None,
         "counts": {
             "rows": 2,
             "failed_rows": 1,
@@ -52,6 +53,7 @@ def test_the_manifest_has_everything_that_is_known() -> None:
             "completion_tokens": 20,
             "runaway_tokens": 16,
             "lengths": {"16": 1},
+            "runaway_lengths": {"length": {"16": 1}},
         },
         "answers": {
             "answers": 1,
@@ -74,6 +76,7 @@ def test_the_manifest_has_everything_that_is_known() -> None:
             }
         ],
         "seconds": {"plan": 0.5},
+        "budget": None,
         "seeds": "a row's seed is the first 63 bits of SHA-256 of 'SEED:position:sample'",
         "engine": {"name": "echo"},
         "image": {"variant": "cpu"},
@@ -135,6 +138,11 @@ COUNTS = {
         {"counts": COUNTS | {"lengths": {"7" * 5000: 1}}},
         {"counts": COUNTS | {"lengths": [7]}},
         {"counts": {name: value for name, value in COUNTS.items() if name != "lengths"}},
+        {"counts": COUNTS | {"runaway_lengths": {"length": {"7": "1"}}}},
+        {"counts": COUNTS | {"runaway_lengths": {"length": {"long": 1}}}},
+        {"counts": COUNTS | {"runaway_lengths": {"length": 1}}},
+        {"counts": COUNTS | {"runaway_lengths": None}},
+        {"versions": {}},
         {"files": [{"path": "x"}]},
         {"versions": "\ud800"},
     ],
@@ -149,10 +157,20 @@ def test_what_shards_counted_is_counted_as_if_one_process_had_counted_it() -> No
     """Percentiles cannot be added up: the lengths are, each of them."""
     identity = Identity({"reproducibility": "seeded"})
     tallies = [
-        Tally(3, 0, {"length": 1, "stop": 2}, 10, 118, 100, {9: 2, 100: 1}),
-        Tally(3, 1, {"error": 1, "repetition": 1, "stop": 1}, 20, 40, 31, {9: 1, 31: 1}),
+        Tally(3, 0, {"length": 1, "stop": 2}, 10, 118, 100, {9: 2, 100: 1}, {"length": {100: 1}}),
+        Tally(
+            3,
+            1,
+            {"error": 1, "length": 1, "repetition": 1},
+            20,
+            131,
+            131,
+            {31: 1, 100: 1},
+            {"length": {100: 1}, "repetition": {31: 1}},
+        ),
     ]
-    whole = Tally(6, 1, {"error": 1, "length": 1, "repetition": 1, "stop": 3}, 30, 158, 131, {9: 3, 31: 1, 100: 1})
+    reasons, runaways = {"error": 1, "length": 2, "repetition": 1, "stop": 2}, {"length": {100: 2}, "repetition": {31: 1}}
+    whole = Tally(6, 1, reasons, 30, 249, 231, {9: 2, 31: 1, 100: 2}, runaways)
     parts = [
         json.loads(json_text(_built(MODEL, DATA, tally=tally) | {"identity": {"digest": "d", "facts": identity.facts}}))
         for tally in tallies
@@ -160,7 +178,7 @@ def test_what_shards_counted_is_counted_as_if_one_process_had_counted_it() -> No
     both, one = joined(parts), _built(MODEL, DATA, tally=whole)
     for name in ("counts", "answers"):
         assert json_text(both[name]) == json_text(one[name])
-    assert (both["answers"]["runaways"], both["answers"]["median_tokens"], both["answers"]["p95_tokens"]) == (2, 9, 100)
+    assert (both["answers"]["runaways"], both["answers"]["median_tokens"], both["answers"]["p95_tokens"]) == (3, 31, 100)
 
 
 def _sang(answered: str | None) -> dict[str, object]:

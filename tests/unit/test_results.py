@@ -82,7 +82,7 @@ def test_several_samples_are_lists_in_sample_order(tmp_path: Path) -> None:
     assert table["finish_reason"].to_pylist() == [["stop", "stop"], ["length", "error"]]
     assert table["completion_tokens"].to_pylist() == [[7, 7], [9, 0]]
     assert table["seed"].to_pylist()[1] == [row_seed(5, 1, 0), row_seed(5, 1, 1)]
-    assert written.tally == Tally(2, 1, {"error": 1, "length": 1, "stop": 2}, 5, 23, 9, {7: 2, 9: 1})
+    assert written.tally == Tally(2, 1, {"error": 1, "length": 1, "stop": 2}, 5, 23, 9, {7: 2, 9: 1}, {"length": {9: 1}})
 
 
 def test_rows_and_reasons_are_counted(tmp_path: Path) -> None:

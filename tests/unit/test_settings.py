@@ -148,6 +148,8 @@ def test_a_problem_says_what_the_variable_is_for() -> None:
         ("SEED", str(2**63)),
         ("NUM_SAMPLES", "0"),
         ("NUM_SAMPLES", "1001"),
+        ("GPU_PRICE_PER_HOUR", "0"),
+        ("GPU_PRICE_PER_HOUR", "free"),
         ("MAX_ROWS", "0"),
         ("MAX_MODEL_LEN", "1"),
         ("TENSOR_PARALLEL_SIZE", "0"),
