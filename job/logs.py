@@ -18,6 +18,7 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import Processor
 
+from job.console import NAME_WIDTH, for_people
 from job.values import SHORTEST_TOKEN
 
 ENGINE_LOGGING = Path(__file__).with_name("engine") / "logging.json"
@@ -76,23 +77,26 @@ def bind(environ: MutableMapping[str, str], **context: object) -> None:
 
 def formatter(log_format: str, context: Mapping[str, object] | None = None, secret: str = "") -> logging.Formatter:
     """The one formatter. context: fields for records of other libraries; secret: a text that no line may hold."""
-    shared: list[Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
+    shared: list[Processor] = [structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name]
 
     def add_context(_logger: object, _method: str, event: MutableMapping[str, object]) -> MutableMapping[str, object]:
         return {**(context or {}), **event}
 
     if log_format == "json":
         last: list[Processor] = [
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ]
     else:
         plain = structlog.dev.plain_traceback  # no local values: one of them may be a secret
-        last = [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=plain)]
+        last = [
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            for_people,
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stdout.isatty(), exception_formatter=plain, sort_keys=False, pad_event_to=NAME_WIDTH
+            ),
+        ]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[structlog.contextvars.merge_contextvars, add_context],
         processors=[*shared, structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last, _redacting(secret)],

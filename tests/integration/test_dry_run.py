@@ -150,7 +150,7 @@ def test_it_can_be_read_on_a_console(rows: Path, output: Path) -> None:
         "dry_run",
         "run_finished",
     ]
-    assert "prompt_tokens={'<=64': 2, '<=128': 1}" in lines[4]
+    assert "prompt_tokens='<=64 2, <=128 1'" in lines[4]
     assert "rows=3" in lines[5]
     assert "Say hello." in lines[5]
     assert "\x1b" not in out
