@@ -74,6 +74,7 @@ def carry_out(environ: MutableMapping[str, str], stop: StopSignal, work: Callabl
             environ[LAST_WORDS_VARIABLE] = str(scratch / "last-words.jsonl")
             # No settings of a person's get into a plot, and nothing of it stays.
             environ["MPLCONFIGDIR"] = str(scratch / "matplotlib")
+            environ["MPLBACKEND"] = "agg"  # a notebook names its own, and matplotlib refuses to be imported without that
             summary_log.info("run_finished", exit_code=0, **work(settings), seconds=_since(started))
             return 0
     except JobError as error:
