@@ -290,3 +290,5 @@ def test_each_limit_is_told_where_it_holds() -> None:
     asked = render(_manifest() | {"max_rows": 3}, INFO, "x", manifest_path="run.json")
     assert "were asked for (MAX_ROWS=3)" in asked
     assert "MAX_ROWS" not in _card()
+    more_than_there_are = render(_manifest() | {"max_rows": 4}, INFO, "x", manifest_path="run.json")
+    assert "were asked for (MAX_ROWS" not in more_than_there_are
