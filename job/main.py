@@ -137,7 +137,7 @@ def _run(settings: Settings, environ: MutableMapping[str, str], given: Mapping[s
     if answers.runaways:
         where += f". Runaways: {answers.told}"
     if summary.budget.get("cost") is not None:
-        where += f". Cost: {summary.budget['cost']:g} for {summary.budget['gpu_seconds']:g} GPU seconds"
+        where += f". Cost: {summary.budget['cost']:.10g} for {summary.budget['gpu_seconds']:.10g} GPU seconds"
     return {
         "message": f"{summary.tally.rows} rows, {summary.tally.failed_rows} of them failed, are in {summary.folder}{where}",
         "rows": summary.tally.rows,
