@@ -138,7 +138,12 @@ def _generate(plan: Plan, journal: Journal, spool: Spool, finished: int, effects
 
 def _start_phase(plan: Plan, account: Account) -> Callable[[], str]:
     """What the start of the engine is at: the backend knows, until it has made one."""
-    return lambda: "canary" if account.current and account.current[0] == "canary" else plan.backend.phase
+
+    def phase() -> str:
+        current = account.current  # once: another thread sets it
+        return "canary" if current and current[0] == "canary" else plan.backend.phase
+
+    return phase
 
 
 def _sung(plan: Plan, spool: Spool, engine: Engine, effects: Effects, account: Account) -> Mapping[str, object]:

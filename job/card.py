@@ -48,7 +48,7 @@ _SECTION = """\
 {% if budget.tokens_per_gpu_second %}, with {{ budget.tokens_per_gpu_second|number }} answer tokens in each{% endif %} |
 {%- if budget.cost is not none %}
 | cost | {{ least }}{{ budget.cost }}\
-{% if budget.gpu_price_per_hour %}, at {{ "%g"|format(budget.gpu_price_per_hour) }} for a GPU and hour{% endif %} |
+{% if budget.gpu_price_per_hour %}, at {{ "%.10g"|format(budget.gpu_price_per_hour) }} for a GPU and hour{% endif %} |
 {%- endif %}
 {%- endif %}
 {%- if image %}

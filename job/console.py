@@ -4,7 +4,7 @@ JSON lines have all of it.
 """
 
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 _CONTEXT = ("run_id", "model", "shard")
@@ -19,11 +19,14 @@ _NOTHING: tuple[object, ...] = (None, "", {}, [], ())
 Event = MutableMapping[str, Any]
 
 
-def for_people(_logger: object, _method: str, event: Event) -> Event:
-    """A processor of structlog, before the renderer. The message comes right after the event's name."""
+def for_people(_logger: object, _method: str, event: Event, clean: Callable[[str], str] = str) -> Event:
+    """A processor of structlog, before the renderer. The message comes right after the event's name.
+
+    clean: takes secrets out of a text. That is done before it is cut: a part of one would not be known for what it is.
+    """
     name = str(event["event"]).split(maxsplit=1)[:1]
     known = () if name == [_FIRST] else _CONTEXT
-    shown = {key: value if key in _UNTOUCHED else _short(value) for key, value in event.items() if key not in known}
+    shown = {key: value if key in _UNTOUCHED else _short(value, clean) for key, value in event.items() if key not in known}
     if str(shown.get("logger", "")).partition(".")[0] == _OURS:
         del shown["logger"]
     if message := event.get("message"):
@@ -32,11 +35,11 @@ def for_people(_logger: object, _method: str, event: Event) -> Event:
     return {key: value for key, value in shown.items() if value not in _NOTHING or key in _UNTOUCHED}
 
 
-def _short(value: object) -> object:
+def _short(value: object, clean: Callable[[str], str]) -> object:
     """A value in a few words."""
     if value in _NOTHING or isinstance(value, bool | int):
         return value
-    text = _DIGEST.sub(r"\1…", _words(value))
+    text = _DIGEST.sub(r"\1…", clean(_words(value)))
     if isinstance(value, str) or len(text) <= _LONGEST:
         return text
     return f"{text[: _LONGEST - 1]}…"

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from types import TracebackType
 
@@ -15,15 +15,31 @@ class OutsideForks:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        release = self._lock.release
-        os.register_at_fork(before=self._lock.acquire, after_in_parent=release, after_in_child=release)
+        self._lock = threading.RLock()
+        os.register_at_fork(before=self._wait, after_in_parent=self._go_on, after_in_child=self._begin_anew)
 
     def __enter__(self) -> None:
         self._lock.acquire()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._lock.release()
+
+    def _wait(self) -> None:
+        """A fork cannot be called off: what the handler of a signal raises here would leave it without the lock. It is dropped,
+        as Python itself drops what is raised before a fork: the handler has noted the signal."""
+        held = False
+        while not held:
+            with suppress(BaseException):
+                held = self._lock.acquire()
+
+    def _go_on(self) -> None:
+        """Give the lock back as often as it was taken, which is twice where a signal came right after it was."""
+        with suppress(RuntimeError):
+            while True:
+                self._lock.release()
+
+    def _begin_anew(self) -> None:
+        self._lock = threading.RLock()
 
 
 @contextmanager

@@ -21,11 +21,8 @@ def limits(manifest: Mapping[str, Any]) -> Iterator[str]:
             f"{counts['failed_rows']} of {counts['rows']} rows have no answer. An average over the others is no average over "
             f"the dataset."
         )
-    if manifest.get("max_rows"):
-        yield (
-            f"Only the first rows of the split were asked for (MAX_ROWS={manifest['max_rows']}): they are no random sample of "
-            f"it."
-        )
+    if (most := manifest.get("max_rows")) and counts["rows"] >= most:  # else the split has fewer, and all were answered
+        yield f"Only the first rows of the split were asked for (MAX_ROWS={most}): they are no random sample of it."
     yield (
         "The answers are as the model gave them: nobody has judged, corrected or filtered them, and none is known to be right, "
         "harmless or free of what the model was trained on."

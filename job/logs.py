@@ -11,7 +11,8 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -77,10 +78,15 @@ def bind(environ: MutableMapping[str, str], **context: object) -> None:
 
 def formatter(log_format: str, context: Mapping[str, object] | None = None, secret: str = "") -> logging.Formatter:
     """The one formatter. context: fields for records of other libraries; secret: a text that no line may hold."""
+    clean = _without_secrets(secret)
     shared: list[Processor] = [structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name]
 
     def add_context(_logger: object, _method: str, event: MutableMapping[str, object]) -> MutableMapping[str, object]:
         return {**(context or {}), **event}
+
+    def redact(_logger: object, _method: str, line: Any) -> str:
+        """The last step: whoever wrote the line, and however deep in a value or a traceback a secret is."""
+        return clean(str(line))
 
     if log_format == "json":
         last: list[Processor] = [
@@ -92,14 +98,14 @@ def formatter(log_format: str, context: Mapping[str, object] | None = None, secr
         plain = structlog.dev.plain_traceback  # no local values: one of them may be a secret
         last = [
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-            for_people,
+            partial(for_people, clean=clean),
             structlog.dev.ConsoleRenderer(
                 colors=sys.stdout.isatty(), exception_formatter=plain, sort_keys=False, pad_event_to=NAME_WIDTH
             ),
         ]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[structlog.contextvars.merge_contextvars, add_context],
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last, _redacting(secret)],
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last, redact],
     )
 
 
@@ -118,13 +124,13 @@ def _secret(environ: Mapping[str, str]) -> str:
     return token if len(token) >= SHORTEST_TOKEN else ""
 
 
-def _redacting(secret: str) -> Processor:
-    """A last step that keeps secrets out of the line, whoever wrote it and however deep in a value or a traceback."""
+def _without_secrets(secret: str) -> Callable[[str], str]:
+    """What keeps secrets out of a text."""
     own = [re.compile(re.escape(written)) for written in {secret, json.dumps(secret)[1:-1]} if written]
 
-    def redact(_logger: object, _method: str, line: Any) -> str:
+    def clean(text: str) -> str:
         for pattern in (*own, *_SECRETS):
-            line = pattern.sub("***", line)
-        return str(line)
+            text = pattern.sub("***", text)
+        return text
 
-    return redact
+    return clean

@@ -74,6 +74,7 @@ def carry_out(environ: MutableMapping[str, str], stop: StopSignal, work: Callabl
             environ[LAST_WORDS_VARIABLE] = str(scratch / "last-words.jsonl")
             # No settings of a person's get into a plot, and nothing of it stays.
             environ["MPLCONFIGDIR"] = str(scratch / "matplotlib")
+            environ["MPLBACKEND"] = "agg"  # a notebook names its own, and matplotlib refuses to be imported without that
             summary_log.info("run_finished", exit_code=0, **work(settings), seconds=_since(started))
             return 0
     except JobError as error:
@@ -136,7 +137,7 @@ def _run(settings: Settings, environ: MutableMapping[str, str], given: Mapping[s
     if answers.runaways:
         where += f". Runaways: {answers.told}"
     if summary.budget.get("cost") is not None:
-        where += f". Cost: {summary.budget['cost']:g} for {summary.budget['gpu_seconds']:g} GPU seconds"
+        where += f". Cost: {summary.budget['cost']:.10g} for {summary.budget['gpu_seconds']:.10g} GPU seconds"
     return {
         "message": f"{summary.tally.rows} rows, {summary.tally.failed_rows} of them failed, are in {summary.folder}{where}",
         "rows": summary.tally.rows,

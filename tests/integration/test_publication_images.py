@@ -179,7 +179,7 @@ def test_no_settings_of_a_person_and_no_folder_of_theirs_is_touched(scene: Scene
     home = scene.folder / "home"
     (home / ".config" / "matplotlib").mkdir(parents=True)
     (home / ".config" / "matplotlib" / "matplotlibrc").write_text("axes.facecolor: black\nfont.size: 40\n")
-    outcome = scene.run(HOME=home)
+    outcome = scene.run(HOME=home, MPLBACKEND="module://matplotlib_inline.backend_inline")
     check_plot(scene, Path(outcome.last["results"]))
     assert [path.name for path in (home / ".config" / "matplotlib").iterdir()] == ["matplotlibrc"]
     assert not list(home.glob(".cache/matplotlib*"))

@@ -237,6 +237,13 @@ def test_speed_and_seconds_by_phase_are_told() -> None:
     assert "of the process that finished" not in shards
 
 
+def test_money_is_told_to_the_last_digit() -> None:
+    budget = Budget.of([Spent(seconds=7200, gpus=1, earlier_rows=0)], 60, 1234567.5)
+    assert budget is not None
+    card = render(_manifest() | {"budget": budget.model_dump()}, INFO, "x", manifest_path="run.json")
+    assert "| cost | 2469135.0, at 1234567.5 for a GPU and hour |\n" in card
+
+
 @pytest.mark.parametrize("budget", [None, "x", {"gpu_seconds": "| 1 |"}])
 def test_a_budget_that_is_none_has_no_line(budget: object) -> None:
     card = render(_manifest() | {"budget": budget}, INFO, "x", manifest_path="run.json")
@@ -290,3 +297,5 @@ def test_each_limit_is_told_where_it_holds() -> None:
     asked = render(_manifest() | {"max_rows": 3}, INFO, "x", manifest_path="run.json")
     assert "were asked for (MAX_ROWS=3)" in asked
     assert "MAX_ROWS" not in _card()
+    more_than_there_are = render(_manifest() | {"max_rows": 4}, INFO, "x", manifest_path="run.json")
+    assert "were asked for (MAX_ROWS" not in more_than_there_are

@@ -1,13 +1,17 @@
 """What is done beside the main thread: it goes on by itself, ends with its block, and no fork happens in the middle of it."""
 
 import os
+import signal
 import threading
+import time
+from types import FrameType
 
 import pytest
 import structlog
 from structlog.testing import capture_logs
 
 from job.heartbeat import OutsideForks, beating
+from job.shutdown import Interrupted
 
 LONG = 60.0  # seconds; no test waits for so long
 
@@ -80,6 +84,46 @@ def test_a_fork_waits_for_the_end_of_a_beat_and_the_child_is_free_to_have_its_ow
     holding.join()
     forking.join()
     assert (order, codes) == (["beat", "fork"], [7])
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_signal_takes_neither_the_beat_nor_the_fork_its_turn() -> None:
+    """Its handler may raise while the fork waits: the fork goes on after the beat all the same."""
+    outside_forks = OutsideForks()
+    inside, errors = threading.Event(), []
+    order: list[str] = []
+
+    def hold() -> None:
+        try:
+            with outside_forks:
+                inside.set()
+                time.sleep(0.05)
+                os.kill(os.getpid(), signal.SIGUSR1)
+                time.sleep(0.05)
+                order.append("beat")
+        except RuntimeError as error:
+            errors.append(error)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        order.append("signal")
+        raise Interrupted
+
+    previous = signal.signal(signal.SIGUSR1, handle)
+    try:
+        holding = threading.Thread(target=hold)
+        holding.start()
+        assert inside.wait(LONG)
+        if not (child := os.fork()):
+            with outside_forks:
+                os._exit(7)
+        order.append("fork")
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        holding.join()
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    assert (order, errors, code) == (["signal", "beat", "fork"], [], 7)
+    with outside_forks:
+        pass
 
 
 def test_what_it_logs_is_logged() -> None:

@@ -185,3 +185,16 @@ def test_a_token_that_is_too_short_to_be_one_garbles_no_line(capsys: pytest.Capt
     structlog.get_logger("job").info("event", number=0, yes=False)
     (line,) = _lines(capsys)
     assert (line["number"], line["yes"]) == (0, False)
+
+
+@pytest.mark.parametrize(
+    "secret", ["0123456789abcdef" * 4, "a-password-of-nobody", TOKEN], ids=["digits", "no token of the Hub", "a token"]
+)
+@pytest.mark.parametrize("before", range(60, 101, 10))
+def test_of_a_secret_no_part_is_left_where_a_list_is_cut(capsys: pytest.CaptureFixture[str], secret: str, before: int) -> None:
+    logs.configure("console", "INFO", {"HF_TOKEN": secret})
+    address = "https://somebody:their-password@proxy.example"
+    structlog.get_logger("job").info("it_happened", text=secret, many=["x" * before, secret], addresses=["x" * before, address])
+    out = capsys.readouterr().out
+    assert secret[:6] not in out
+    assert "their" not in out

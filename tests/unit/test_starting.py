@@ -4,10 +4,14 @@ import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from job.answering import _start_phase
+from job.effects import Account
 from job.starting import Starting
 from job.terminal import StatusLine, making_way
 from tests.unit.builders import FakeClock
@@ -68,3 +72,21 @@ def test_a_terminal_that_is_gone_ends_nothing() -> None:
     screen = io.StringIO()
     screen.close()
     StatusLine(screen).show("text")
+
+
+def test_a_phase_may_end_while_it_is_looked_at() -> None:
+    """The main thread sets it between any two looks."""
+    looks: list[tuple[str, float] | None] = [("canary", 0.0), None, None]
+
+    class Changing(Account):
+        @property
+        def current(self) -> tuple[str, float] | None:
+            return looks.pop(0)
+
+        @current.setter
+        def current(self, value: tuple[str, float] | None) -> None:
+            pass
+
+    plan: Any = SimpleNamespace(backend=SimpleNamespace(phase="engine"))
+    phase = _start_phase(plan, Changing())
+    assert [phase(), phase()] == ["canary", "engine"]
