@@ -116,7 +116,9 @@ With job {{ versions.job|prose }} and {{ engine.name|prose }} {{ engine.version|
 
 {{ command }}
 
-In a container, write `docker run --rm --gpus all --shm-size 8g --user "$(id -u):$(id -g)" --volume "$PWD:/results" \
+`python` is one that has the job's packages: `.venv/bin/python` in the job's repository after `make setup`. Where the answers \
+of this run lie in `results` already, add an `OUTPUT_DIR` of your own, or nothing is left to answer. In a container, write \
+`docker run --rm {{ gpus }}--shm-size 8g --user "$(id -u):$(id -g)" --volume "$PWD:/results" \
 --env HF_TOKEN --entrypoint env answers-job:{{ versions.job }}` in the place of `env`. Private and gated repositories need an \
 `HF_TOKEN`. The results are in a folder called `{{ identity[:12] }}`; \
 where it has another name, something that changes answers is different.
@@ -199,6 +201,7 @@ def _section(manifest: Mapping[str, Any], load_from: str, manifest_path: str, im
             adapter=adapter,
             dataset=manifest["dataset"],
             versions=manifest["versions"],
+            gpus="" if manifest["engine"].get("device") == "cpu" else "--gpus all ",
             shown=[(name, value) for name, value in {**unusual, **facts["sampling"]}.items() if value not in (None, [])],
             answers=answers,
             finish_reasons=reasons,

@@ -10,6 +10,10 @@ from typing import Any
 _CONTEXT = ("run_id", "model", "shard")
 _FIRST = "planned"  # the event that says whose lines these are
 _OURS = "job"
+_SAID_BEFORE = {  # by events or fields that came before, or is in the message
+    "engine_ready": ("canary", "seconds_by_phase"),
+    "run_finished": ("answers", "results", "seconds_by_phase"),
+}
 _UNTOUCHED = frozenset({"timestamp", "level", "event", "exc_info", "exception", "stack", "stack_info"})
 _LONGEST = 100  # characters of many values in one; a text, such as a remedy or a prompt, is not cut
 NAME_WIDTH = 20  # of an event's name
@@ -24,8 +28,8 @@ def for_people(_logger: object, _method: str, event: Event, clean: Callable[[str
 
     clean: takes secrets out of a text. That is done before it is cut: a part of one would not be known for what it is.
     """
-    name = str(event["event"]).split(maxsplit=1)[:1]
-    known = () if name == [_FIRST] else _CONTEXT
+    name = str(event["event"])
+    known = () if name == _FIRST else (*_CONTEXT, *_SAID_BEFORE.get(name, ()))
     shown = {key: value if key in _UNTOUCHED else _short(value, clean) for key, value in event.items() if key not in known}
     if str(shown.get("logger", "")).partition(".")[0] == _OURS:
         del shown["logger"]

@@ -71,7 +71,9 @@ def variables(manifest: Mapping[str, Any]) -> dict[str, str]:
 def needs(manifest: Mapping[str, Any]) -> Sequence[Need]:
     """The local files that the answers were made from."""
     sources = {what: manifest[what] for what in ("model", "adapter", "dataset") if manifest[what]}
-    return [Need(_path(what), what, source["name"], source["commit"]) for what, source in sources.items() if source["local"]]
+    return [
+        Need(_path(what, source), what, source["name"], source["commit"]) for what, source in sources.items() if source["local"]
+    ]
 
 
 def _sources(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -79,13 +81,15 @@ def _sources(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         source = manifest[what]
         if source is None:
             continue
-        yield f"{prefix}_ID", _path(what) if source["local"] else source["name"]
+        yield f"{prefix}_ID", _path(what, source) if source["local"] else source["name"]
         if re.fullmatch("[0-9a-f]{40}", source["commit"]):  # the echo engine's model has none
             yield f"{prefix}_REVISION", source["commit"]
 
 
-def _path(what: str) -> str:
-    return f"./path/of/the/{what}"
+def _path(what: str, source: Mapping[str, Any]) -> str:
+    """With the ending of the file that it stands for: the job goes by that."""
+    ending = re.search(r"\.(parquet|jsonl?|csv)$", source["name"]) if what == "dataset" else None
+    return f"./path/of/the/{what}{ending[0] if ending else ''}"
 
 
 def _prompt(facts: Mapping[str, Any]) -> dict[str, str]:

@@ -205,7 +205,7 @@ class OutputSettings(_Audience):
         None,
         gt=0,
         description="What one GPU costs for an hour, in any currency: run.json, the card, the report and the last line of the "
-        "log then say what the run cost. Unset: they say GPU seconds alone.",
+        "log then say what the run cost. Unset: they say GPU seconds alone. Nothing on a CPU.",
     )
 
 

@@ -97,7 +97,7 @@ def test_of_local_files_the_card_tells_the_digest_and_no_path(scene: Scene) -> N
     assert f"`{manifest['dataset']['commit']}`" in card
     assert str(scene.folder) not in card
     mine = write_jsonl(scene.folder / "my-copy.jsonl", [json.loads(line) for line in scene.data.read_text().splitlines()])
-    check_same(scene, repeated(scene, command.replace("./path/of/the/dataset", str(mine))), Path(outcome.last["results"]))
+    check_same(scene, repeated(scene, command.replace("./path/of/the/dataset.jsonl", str(mine))), Path(outcome.last["results"]))
 
 
 def test_the_card_is_sound_whatever_the_settings_hold(on_hub: Scene) -> None:

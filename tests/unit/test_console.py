@@ -19,6 +19,13 @@ def test_whose_lines_these_are_is_said_once() -> None:
     assert shown("results_written", rows=3, **CONTEXT) == {"event": "results_written", "rows": 3}
 
 
+def test_what_was_said_before_is_not_said_again() -> None:
+    seconds = {"seconds_by_phase": {"plan": 1.0}}
+    assert shown("engine_ready", device="cpu", canary={"judged": 8}, **seconds) == {"event": "engine_ready", "device": "cpu"}
+    assert shown("run_finished", rows=3, results="x", answers={"answers": 3}, **seconds) == {"event": "run_finished", "rows": 3}
+    assert "seconds_by_phase" in shown("it_happened", **seconds)
+
+
 def test_the_message_follows_the_name_whole_and_in_one_line() -> None:
     message = "STOP: wrong\n  and " + "long " * 50 + "end"
     (event,) = shown("run_finished", message=message).values()

@@ -207,3 +207,11 @@ def test_what_is_not_an_answers_business_is_not_in_it() -> None:
         "HF_HOME": "/home/me/hf",
     }
     assert command(manifest_of(identity_of(REQUIRED | private))) == command(manifest_of(identity_of(REQUIRED)))
+
+
+@pytest.mark.parametrize(
+    ("name", "ending"), [("rows.jsonl", ".jsonl"), ("a.b.parquet", ".parquet"), ("folder", ""), ("x.exe", "")]
+)
+def test_a_local_dataset_has_a_place_with_its_ending(name: str, ending: str) -> None:
+    (need,) = needs({"model": None, "adapter": None, "dataset": {"name": name, "commit": "sha256:1", "local": True}})
+    assert need.path == f"./path/of/the/dataset{ending}"
