@@ -38,7 +38,7 @@ test: setup .venv/.dev ## all tests, with the real engine on the CPU
 
 .PHONY: test-fast
 test-fast: .venv/.cpu .venv/.dev ## the unit tests, in seconds
-	@$(BIN)/pytest -q tests/unit tests/contract -m "not slow"
+	@$(BIN)/pytest -q tests/unit tests/contract -m "not slow" --numprocesses 2 --dist worksteal
 
 .PHONY: test-report
 test-report: .venv/.cpu .venv/.dev ## use the report in a headless Chromium as a person does, and try to break out of it
