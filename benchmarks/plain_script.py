@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.shape import LENGTH_COLUMN, MAX_MODEL_LEN
+from benchmarks.shape import LENGTH_COLUMN, MAX_MODEL_LEN, SAMPLING
 
 if TYPE_CHECKING:
     from vllm import LLM
@@ -41,10 +41,7 @@ def passes(llm: "LLM", files: Sequence[Path], chunk: int | None, most: int | Non
     for number, file in enumerate(files):
         rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()][:most]
         prompts = [_ALPACA.format(row["instruction"]) for row in rows]
-        params = [
-            SamplingParams(temperature=0.8, top_p=0.95, min_p=0.05, max_tokens=row[LENGTH_COLUMN], seed=seed)
-            for seed, row in enumerate(rows)
-        ]
+        params = [SamplingParams(**SAMPLING, max_tokens=row[LENGTH_COLUMN], seed=seed) for seed, row in enumerate(rows)]
         for size in [len(rows), *([chunk] if chunk and number == 0 else [])]:
             llm.reset_prefix_cache()
             clock.lap()

@@ -20,6 +20,7 @@ from benchmarks.scale import ROOT
 EMBEDDED = ROOT / ".cache" / "models" / "SmolLM2-135M-Instruct"
 LENGTH_COLUMN = "answer_tokens"
 MAX_MODEL_LEN = 4096
+SAMPLING = {"temperature": 0.8, "top_p": 0.95, "min_p": 0.05}  # the job's own defaults, for the other sides
 RUNAWAY = MAX_MODEL_LEN  # as long as there is room
 _EVERY = 33  # a row in so many is a runaway: 3 %
 _VOCABULARY = 128_256

@@ -24,7 +24,7 @@ from job.shutdown import Interrupted, breaking_off
 from job.spool import Spool
 
 ENGINE_FACTS = "engine.json"
-_ALARMING = (
+_ALARM_REMEDY = (
     "so many answers change in company that rounding is hardly the reason: look at the first answers, and compare them with "
     "those of ENFORCE_EAGER=true"
 )
@@ -160,7 +160,7 @@ def _sung(plan: Plan, spool: Spool, engine: Engine, effects: Effects, account: A
     record = findings.record
     if record.is_alarming:
         first = findings.differences[0]
-        log.warning("canary_alarming", alone=first.alone.text, in_company=first.in_company.text, remedy=_ALARMING)
+        log.warning("canary_alarming", alone=first.alone.text, in_company=first.in_company.text, remedy=_ALARM_REMEDY)
     log.info("canary_answered", seconds=account.seconds["canary"], judged=record.judged, differing=record.differing)
     return findings.beside(engine.facts)
 
@@ -198,8 +198,8 @@ def _feed(
                 account.phase("generation"),
                 writer,
                 progress.told(),
-                suppress(Interrupted),
-            ):  # the engine gave no row until the grace was over
+                suppress(Interrupted),  # the engine gave no row until the grace was over
+            ):
                 complete = generation.generate(
                     answerable, engine, seed=sampling.seed, num_samples=sampling.num_samples, stop=effects.stop, on_row=on_row
                 )

@@ -19,6 +19,7 @@ from job.records import Load
 
 PREFIX = "answers_job"
 _GENERATION = "generation"
+_ENGINE_FAILED = Page(b"the engine failed\n", HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 class RunMetrics(Collector):
@@ -59,13 +60,13 @@ class RunMetrics(Collector):
     def alive(self) -> Page:
         """Whether there is still something to be waited for. That this answers at all is most of it."""
         if self._account.engine_failed:
-            return Page(b"the engine failed\n", HTTPStatus.SERVICE_UNAVAILABLE)
+            return _ENGINE_FAILED
         return Page(b"alive\n")
 
     def ready(self) -> Page:
         """Whether the engine answers rows: not before, and not after."""
         if self._account.engine_failed:
-            return Page(b"the engine failed\n", HTTPStatus.SERVICE_UNAVAILABLE)
+            return _ENGINE_FAILED
         current = self._account.current
         if not current:
             return Page(b"between two phases\n", HTTPStatus.SERVICE_UNAVAILABLE)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.gpu.bench import Bench
 from benchmarks.scale import ROOT
-from benchmarks.shape import LENGTH_COLUMN, MAX_MODEL_LEN, RUNAWAY
+from benchmarks.shape import LENGTH_COLUMN, MAX_MODEL_LEN, RUNAWAY, SAMPLING
 
 
 def run(bench: Bench, rows: Path) -> tuple[float, int]:
@@ -36,9 +36,7 @@ def write_requests(rows: Path, requests: Path, model: Path) -> None:
         body = {
             "model": str(model),
             "messages": [{"role": "user", "content": row["instruction"]}],
-            "temperature": 0.8,
-            "top_p": 0.95,
-            "min_p": 0.05,
+            **SAMPLING,
             "seed": number,
         }
         if row[LENGTH_COLUMN] < RUNAWAY:  # else as long as there is room
