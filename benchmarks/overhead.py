@@ -29,7 +29,8 @@ from dotenv import dotenv_values
 
 from job import hub, logs, prompts
 from job.engine.postmortem import Watch
-from job.engine.vllm import VllmBackend, VllmEngine
+from job.engine.vllm import VllmBackend
+from job.engine.vllm_engine import VllmEngine
 from job.generation import generate
 from job.identity import row_seed
 from job.journal import Journal

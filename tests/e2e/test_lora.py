@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from job.engine import adapter as engine_adapter
 from job.engine.postmortem import Watch
-from job.engine.vllm import VllmEngine
+from job.engine.vllm_engine import VllmEngine
 from job.errors import EngineError
 from job.local_files import LocalFiles
 from job.records import Source

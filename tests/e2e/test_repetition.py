@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from job.engine.echo import _loop_end
 from job.engine.postmortem import Watch
-from job.engine.vllm import VllmBackend, VllmEngine
+from job.engine.vllm import VllmBackend
+from job.engine.vllm_engine import VllmEngine
 from job.local_files import LocalFiles
 from job.protocols import Engine
 from job.records import Completion, Request, Source

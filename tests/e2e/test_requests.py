@@ -8,7 +8,7 @@ import pytest
 
 from job.engine.postmortem import Watch
 from job.engine.running import Running
-from job.engine.vllm import VllmEngine
+from job.engine.vllm_engine import VllmEngine
 from job.records import Load, Request
 from tests.e2e.fakes import vllm_config
 

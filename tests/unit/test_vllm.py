@@ -12,7 +12,8 @@ import pytest
 from job.engine import choose_backend, determinism
 from job.engine.refusals import named
 from job.engine.running import Running
-from job.engine.vllm import VllmBackend, _completion, installed_version
+from job.engine.vllm import VllmBackend, installed_version
+from job.engine.vllm_engine import _completion
 from job.errors import SettingsError
 from job.local_files import LocalFiles
 from job.records import Completion, Source
