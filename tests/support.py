@@ -66,6 +66,16 @@ def run_job(**variables: object) -> Outcome:
     return Outcome(process.returncode, [json.loads(line) for line in out.splitlines()], err, time.monotonic() - started)
 
 
+def typed(commands: str, **variables: object) -> str:
+    """What a person sees who types these commands of a page into bash, all of which have to succeed."""
+    command = ["bash", "-euo", "pipefail", "-c", commands]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(**variables), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
 class RunningJob:
     """A job at work whose events can be read meanwhile. `running` ends it, if the test did not."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.hub_server import HubServer
-from tests.support import ECHO, ROOT, environment, run_job
+from tests.support import ECHO, ROOT, environment, run_job, typed
 
 pytestmark = pytest.mark.slow
 
@@ -22,18 +22,8 @@ def _blocks(language: str) -> list[str]:
 
 
 def _shell(commands: str, **variables: object) -> str:
-    """What a person sees who types this, with the token in the place of the dots."""
-    typed = commands.replace("hf_...", TOKEN)
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", typed],
-        cwd=ROOT,
-        env=environment(**variables),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return done.stdout
+    """With the token in the place of the dots."""
+    return typed(commands.replace("hf_...", TOKEN), **variables)
 
 
 @pytest.fixture

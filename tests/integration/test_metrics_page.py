@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import yaml
 from scripts.manifests import kustomize
 from tests.dashboard import metrics_of
 from tests.scraping import parsed
-from tests.support import ECHO, ROOT, environment, write_jsonl
+from tests.support import ECHO, ROOT, typed, write_jsonl
 from tests.unit.test_metrics import everything
 
 PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
@@ -35,21 +34,13 @@ def test_the_commands_show_a_run_that_is_at_work(tmp_path: Path, free_port: int)
     commands = _block("bash").replace("9464", str(free_port))
     slow = json.dumps({"delay_seconds": 6})
     settings = {**ECHO, "DATASET_ID": rows, "OUTPUT_DIR": tmp_path / "results", "ENGINE_ARGS": slow}
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", f"{MAKE}\n{commands}"],
-        cwd=ROOT,
-        env=environment(**settings),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert "answers rows\n" in done.stdout
-    seen = parsed("".join(f"{line}\n" for line in done.stdout.splitlines() if line.startswith("answers_job")))
+    shown = typed(f"{MAKE}\n{commands}", **settings)
+    assert "answers rows\n" in shown
+    seen = parsed("".join(f"{line}\n" for line in shown.splitlines() if line.startswith("answers_job")))
     states = seen.by("answers_job_rows", "state")
     assert sum(states.values()) == 8
     assert states["pending"] > 0
-    assert '"event": "run_finished"' in done.stdout
+    assert '"event": "run_finished"' in shown
 
 
 def test_the_table_has_each_of_the_jobs_metrics_and_its_type() -> None:
