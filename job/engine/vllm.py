@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from job.engine import cpu_build, determinism, refusals, startup
+from job.engine import cpu_build, determinism, inspection, refusals, startup
 from job.engine.adapter import Adapter
 from job.engine.effective import dtype_of
 from job.engine.postmortem import Watch
@@ -85,6 +85,7 @@ class VllmBackend:
 
         self.phase = "config"
         with stopwatch.phase("config"):
+            inspection.fill_cache(folder)
             config = self._engine_config(folder, requests)
         watch = Watch()
         if _is_cpu_build():

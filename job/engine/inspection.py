@@ -1,0 +1,49 @@
+"""What vLLM must know of a model's class before it starts, found out without starting Python anew.
+
+vLLM 0.32 imports the class in a process of its own, so that its own stays free of CUDA, and keeps what it found in its cache.
+That process imports all of vLLM again: 8 to 10 s of every start with an empty cache, as in a fresh container. A fork of this
+process has imported it already. benchmarks/RESULTS.md, section start.
+"""
+
+import json
+import logging
+import multiprocessing
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+_PATIENCE = 60.0  # seconds
+
+
+def fill_cache(folder: Path) -> None:
+    """After vLLM was imported, before its settings are checked: have a fork keep what vLLM asks about the model in `folder`.
+
+    Where that does not work out, vLLM finds it out its own way and says what is wrong.
+    """
+    if names := architectures(folder):
+        process = multiprocessing.get_context("fork").Process(target=_inspect, args=(names,), name="inspection", daemon=True)
+        process.start()
+        process.join(_PATIENCE)
+        if process.is_alive():
+            process.kill()
+
+
+def architectures(folder: Path) -> Sequence[str]:
+    """Names of the model's classes; none where its files do not say."""
+    with suppress(OSError, ValueError, AttributeError):
+        names = json.loads((folder / "config.json").read_text("utf-8")).get("architectures")
+        if isinstance(names, list):
+            return [name for name in names if isinstance(name, str)]
+    return []
+
+
+def _inspect(names: Sequence[str]) -> None:
+    """In the fork, which needs no other process to keep its parent free of CUDA."""
+    from vllm.model_executor.models import registry
+    from vllm.plugins import load_general_plugins
+
+    logging.disable(logging.CRITICAL)  # what fails here is said by vLLM once more
+    load_general_plugins()
+    registry._run_in_subprocess = lambda found: found()  # noqa: SLF001 (its only entrance)
+    for name in names:
+        registry.ModelRegistry._try_inspect_model_cls(name)  # noqa: SLF001
