@@ -11,6 +11,7 @@ shown with real weights, those of the embedded model, by benchmarks.reproducibil
 """
 
 import argparse
+import json
 import signal
 import subprocess
 import sys
@@ -18,14 +19,17 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from benchmarks.gpu import run_batch
 from benchmarks.gpu.bench import CAPPED_JOB, PATIENCE, SHORT, SMALL, Bench, Ran
 from benchmarks.gpu.models import models
 from benchmarks.scale import ROOT
+from scripts.loop import gpus
 from tests.support import RunningJob, finished_rows, parquet_bytes, results_folder
 
 CHUNK = 64
+FACTS = ("dtype", "quantization", "kv_cache_dtype", "tensor_parallel_size", "gpus")
 _FREED = 1 << 30  # bytes of GPU memory that are nobody's worry
 
 
@@ -50,29 +54,57 @@ def start(bench: Bench) -> None:
     )
 
 
-def _again(name: str) -> dict[str, int]:
+def _again(*names: str) -> dict[str, int]:
     """Another identity, so that what was answered is answered again."""
-    return {"SEED": sum(name.encode())}
+    return {"SEED": sum("".join(names).encode())}
 
 
 def throughput(bench: Bench) -> None:
-    """Generation alone, with both engines warm."""
-    report, _ = bench.plain(bench.models[:1], [bench.small, bench.large], "--chunk", str(CHUNK), "--warm-up")
-    at_once, chunks, large = report["models"][0]["passes"]
-    print("\n### throughput\n\n| rows | side | seconds | tokens | tok/s | job / side |\n|---|---|---:|---:|---:|---:|")
-    for rows, sides in (
-        (bench.small, {"LLM.generate": at_once, f"chunks of {CHUNK}": chunks}),
-        (bench.large, {"LLM.generate": large}),
-    ):
-        ran = bench.job(f"throughput-{rows.stem}", rows)
-        name = f"{sides['LLM.generate']['rows']:,}"
-        print(f"| {name} | job | {ran.phases['generation']:.1f} | {ran.tokens:,} | {ran.rate:,.0f} | |")
-        for side, each in sides.items():
-            rate = each["tokens"] / each["seconds"]
-            print(
-                f"| {name} | {side} | {each['seconds']:.1f} | {each['tokens']:,} | {rate:,.0f} | {ran.rate / rate:.3f} |",
-                flush=True,
-            )
+    """Generation alone, with both engines warm, against all rows at once."""
+    files = bench.small, bench.large
+    report, _ = bench.plain(bench.models[:1], files, "--warm-up")
+    _head("throughput")
+    for rows, at_once in zip(files, report["models"][0]["passes"], strict=True):
+        _compare(bench, rows, {"LLM.generate": at_once})
+
+
+def chunks(bench: Bench) -> None:
+    """The same against chunks, each of which waits for its longest answer."""
+    report, _ = bench.plain(bench.models[:1], [bench.small], "--chunk", str(CHUNK), "--warm-up")
+    at_once, in_chunks = report["models"][0]["passes"]
+    _head("chunks")
+    _compare(bench, bench.small, {"LLM.generate": at_once, f"chunks of {CHUNK}": in_chunks})
+
+
+def _head(name: str) -> None:
+    print(f"\n### {name}\n\n| rows | side | seconds | tokens | tok/s | job / side |\n|---|---|---:|---:|---:|---:|")
+
+
+def _compare(bench: Bench, rows: Path, sides: Mapping[str, Mapping[str, Any]]) -> None:
+    """The job on these rows, beside what the other sides took for them."""
+    ran = bench.job(f"throughput-{rows.stem}", rows, **_again(*sides))
+    count = f"{next(iter(sides.values()))['rows']:,}"
+    print(f"| {count} | job | {ran.phases['generation']:.1f} | {ran.tokens:,} | {ran.rate:,.0f} | |")
+    for side, each in sides.items():
+        rate = each["tokens"] / each["seconds"]
+        print(
+            f"| {count} | {side} | {each['seconds']:.1f} | {each['tokens']:,} | {rate:,.0f} | {ran.rate / rate:.3f} |",
+            flush=True,
+        )
+
+
+def formats(bench: Bench) -> None:
+    """Number formats, and two GPUs where there are two: that the engine takes them, and what run.json then says of them."""
+    chosen: list[dict[str, object]] = [{"DTYPE": "float16"}, {"QUANTIZATION": "fp8", "KV_CACHE_DTYPE": "fp8"}]
+    if len(gpus.found_gpus(None)) > 1:
+        chosen.append({"TENSOR_PARALLEL_SIZE": 2})
+    print(f"\n### formats\n\n| settings | engine start s | tok/s | {' | '.join(FACTS)} |\n|---|---:|---:|{'---|' * len(FACTS)}")
+    for number, settings in enumerate(chosen):
+        ran = bench.job(f"formats-{number}", bench.brief, **settings)
+        facts = json.loads((results_folder(bench.folder / f"formats-{number}") / "run.json").read_text("utf-8"))["engine"]
+        said = " ".join(f"{name}={value}" for name, value in settings.items())
+        cells = [f"{ran.phases['engine_start']:.1f}", f"{ran.rate:,.0f}", *(str(facts[name]) for name in FACTS)]
+        print(f"| `{said}` | {' | '.join(cells)} |", flush=True)
 
 
 def batch(bench: Bench) -> None:
@@ -89,21 +121,19 @@ def batch(bench: Bench) -> None:
 
 
 def bitwise(bench: Bench) -> None:
-    """What REPRODUCIBILITY=bitwise costs for a model of this size."""
-    print("\n### bitwise\n\n| level | caches | engine start s | generation s | tokens | tok/s |\n|---|---|---:|---:|---:|---:|")
+    """What REPRODUCIBILITY=bitwise costs for a model of this size. Ready: as in `start`."""
+    bench = bench.apart("bitwise")
+    print("\n### bitwise\n\n| level | caches | ready after s | engine start s | generation s | tokens | tok/s |")
+    print("|---|---|---:|---:|---:|---:|---:|")
     found: dict[str, Ran] = {}
     for level in ("seeded", "bitwise"):
         for state, rows in (("cold", bench.brief), ("warm", bench.small)):
-            if level == "seeded" and state == "cold" and (bench.folder / "caches" / "job").exists():
-                continue
-            ran = found[level] = bench.job(f"{level}-{state}", rows, REPRODUCIBILITY=level, **_again("bitwise"))
-            cells = [
-                f"{ran.phases['engine_start']:.1f}",
-                f"{ran.phases['generation']:.1f}",
-                f"{ran.tokens:,}",
-                f"{ran.rate:,.0f}",
-            ]
+            ran = found[level] = bench.job(f"{level}-{state}", rows, REPRODUCIBILITY=level)
+            seconds = ", ".join(f"{name} {value:.1f}" for name, value in ran.phases.items())
+            times = [ran.ready, ran.phases["engine_start"], ran.phases["generation"]]
+            cells = [*(f"{time:.1f}" for time in times), f"{ran.tokens:,}", f"{ran.rate:,.0f}"]
             print(f"| {level} | {state} | {' | '.join(cells)} |", flush=True)
+            print(f"{level}, {state}: {seconds}", file=sys.stderr)
     starts = found["bitwise"].phases["engine_start"] / found["seeded"].phases["engine_start"]
     slower = found["seeded"].rate / found["bitwise"].rate
     print(f"\nbitwise / seeded, warm: engine start x {starts:.2f}, seconds a token x {slower:.2f}")
@@ -150,7 +180,7 @@ def reproducibility(bench: Bench) -> None:
 
 
 PARTS: Mapping[str, Callable[[Bench], None]] = {
-    part.__name__: part for part in (start, throughput, batch, models, bitwise, signals, reproducibility)
+    part.__name__: part for part in (start, throughput, chunks, batch, models, bitwise, signals, formats, reproducibility)
 }
 
 

@@ -36,20 +36,28 @@ class _NoStops:
 def models(bench: Bench) -> None:
     """With caches empty, then as that leaves them: the plain script, and the loop with MPS; and once without MPS, warm."""
     bench = bench.apart("models")
-    print("\n### models\n\n| side | caches | seconds | of the plain script | each model |\n|---|---|---:|---:|---|")
-    for state, times in (("empty", 1), ("warm", bench.repeat)):
-        report, plain = bench.plain(bench.models, [bench.small])
-        parts = [f"{each['start']:.0f} + {each['passes'][0]['seconds']:.0f} + {each['end']:.0f}" for each in report["models"]]
-        about = f"import {report['import']:.0f}, then start + generate + end: {', '.join(parts)}"
-        print(f"| plain script | {state} | {plain:.1f} | | {about} |", flush=True)
-        for number, mps in enumerate(["auto"] * times + ["off"] * (state == "warm")):
-            seconds, each = _at_once(bench, f"{state}-{number}", mps)
-            side = f"job, {MODELS} at once, MPS={mps} | {state}"
-            print(f"| {side} | {seconds:.1f} | {seconds / plain:.2f} | {'; '.join(each)} |", flush=True)
+    print("\n### models\n\n| side | caches | seconds | each model |\n|---|---|---:|---|")
+    plain = {"empty": _one_by_one(bench, "empty")}
+    jobs = {"empty": [_at_once(bench, "empty", "auto")]}
+    jobs["warm"] = [_at_once(bench, f"warm-{number}", "auto") for number in range(bench.repeat)]
+    plain["warm"] = _one_by_one(bench, "warm")
+    for caches in jobs:
+        ratios = [f"{', '.join(f'{each / plain[other]:.2f}' for each in jobs[caches])} {other}" for other in plain]
+        print(f"\njob with caches {caches}, of the plain script's time with caches: {'; '.join(ratios)}", flush=True)
+    print(f"Without MPS: {_at_once(bench, 'warm-off', 'off'):.1f} s")
 
 
-def _at_once(bench: Bench, name: str, mps: str) -> tuple[float, list[str]]:
-    """Seconds from the start of the loop to its end, and what became of each model."""
+def _one_by_one(bench: Bench, caches: str) -> float:
+    """Seconds of the plain script, of which it prints where they went."""
+    report, seconds = bench.plain(bench.models, [bench.small])
+    parts = [f"{each['start']:.0f} + {each['passes'][0]['seconds']:.0f} + {each['end']:.0f}" for each in report["models"]]
+    about = f"import {report['import']:.0f}, then start + generate + end: {', '.join(parts)}"
+    print(f"| plain script | {caches} | {seconds:.1f} | {about} |", flush=True)
+    return seconds
+
+
+def _at_once(bench: Bench, name: str, mps: str) -> float:
+    """Seconds from the start of the loop to its end; prints what became of each model."""
     (gpu, *_) = gpus.found_gpus(None)
     part = (gpu.memory or 0) * _SHARED_UTILIZATION / MODELS
     shared = {
@@ -70,7 +78,9 @@ def _at_once(bench: Bench, name: str, mps: str) -> tuple[float, list[str]]:
     if any(outcome.exit_code for outcome in outcomes):
         sys.exit("\n".join(f"{outcome.model}: {outcome.exit_code} {outcome.message}" for outcome in outcomes))
     phases = [_last_event(Path(outcome.log or ""))["seconds_by_phase"] for outcome in outcomes]
-    return seconds, [f"start {each['engine_start']:.0f}, generation {each['generation']:.0f}" for each in phases]
+    each = "; ".join(", ".join(f"{phase} {value:.0f}" for phase, value in one.items() if value >= 1) for one in phases)
+    print(f"| job, {MODELS} at once, MPS={mps} | {name.split('-')[0]} | {seconds:.1f} | {each} |", flush=True)
+    return seconds
 
 
 def _last_event(log: Path) -> dict[str, Any]:
