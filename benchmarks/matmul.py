@@ -2,13 +2,15 @@
 do they take?
 
 Shapes are those of Llama 3.1 8B's weights, in bfloat16. A row's outcome among any number of rows, with these tiles, is compared
-with that among all, with vLLM's. Run it from the root of the project on a GPU host: `python -m benchmarks.matmul`. Exit code 1
-where a row's bits differ.
+with that among all, with vLLM's. What is timed is a graph, as in the engine, over more weights than the GPU's cache holds.
+
+Run it from the root of the project on a GPU host: `python -m benchmarks.matmul`. Exit code 1 where a row's bits differ.
 """
 
 import sys
 from collections.abc import Callable
 from functools import partial
+from math import prod
 
 import torch
 from vllm.model_executor.determinism import batch_invariant
@@ -19,7 +21,8 @@ HEAD = "head"
 SHAPES = {"qkv": (6144, 4096), "o": (4096, 4096), "gate and up": (28672, 4096), "down": (4096, 14336), HEAD: (128_256, 4096)}
 LAYERS = 32
 ROWS = (1, 10, 16, 17, 32, 64, 65, 128, 334, 512, 1024, 2048)
-REPETITIONS = 10
+REPETITIONS = 5
+CACHE = 400_000_000  # bytes: several times what any GPU keeps of the weights between two products
 
 
 Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -31,11 +34,13 @@ class Shapes:
     def __init__(self) -> None:
         torch.manual_seed(0)
         make = partial(torch.randn, device="cuda", dtype=torch.bfloat16)
-        self.weights = {name: make(shape) * 0.02 for name, shape in SHAPES.items()}
         self.inputs = {name: make((max(ROWS), shape[1])) for name, shape in SHAPES.items()}
+        self.weights = {
+            name: [make(shape) * 0.02 for _ in range(1 + CACHE // (2 * prod(shape)))] for name, shape in SHAPES.items()
+        }
 
     def product(self, product: Product, name: str, rows: int) -> torch.Tensor:
-        return product(self.inputs[name][:rows], self.weights[name])
+        return product(self.inputs[name][:rows], self.weights[name][0])
 
     def step_milliseconds(self, product: Product, rows: int) -> float:
         """All products of a step of the model."""
@@ -43,14 +48,25 @@ class Shapes:
         return LAYERS * sum(times[name] for name in SHAPES if name != HEAD) + times[HEAD]
 
     def _milliseconds(self, product: Product, name: str, rows: int) -> float:
-        self.product(product, name, rows)
-        began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        began.record()
-        for _ in range(REPETITIONS):
-            self.product(product, name, rows)
-        ended.record()
-        torch.cuda.synchronize()
-        return float(began.elapsed_time(ended)) / REPETITIONS
+        inputs, weights = self.inputs[name][:rows], self.weights[name]
+        return graph_milliseconds(lambda: [product(inputs, each) for each in weights], REPETITIONS) / len(weights)
+
+
+def graph_milliseconds(work: Callable[[], object], repetitions: int) -> float:
+    """What the GPU takes for it, without the launches of its kernels."""
+    work()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    graph.replay()
+    began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    began.record()
+    for _ in range(repetitions):
+        graph.replay()
+    ended.record()
+    torch.cuda.synchronize()
+    return float(began.elapsed_time(ended)) / repetitions
 
 
 def main() -> int:

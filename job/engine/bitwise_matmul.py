@@ -1,39 +1,64 @@
 """Tiles for vLLM's batch-invariant matrix products: the same sums in the same order, in less time. For its workers only.
 
-The order of a sum follows from how it is cut along its length (block_k), which is the same for all numbers of rows. vLLM 0.32
-takes tiles of 128 rows for every shape of a weight that its table lacks, also where a step has ten rows. On Hopper these took
-half the time for the shapes of Llama 3.1 8B and gave the same bits, row by row: benchmarks/RESULTS.md, section matmul.
+vLLM 0.32 takes tiles of 128 rows and 128 columns for every shape of a weight that its table lacks, also where a step has ten
+rows. A step of few rows is a matter of reading the weights, so most multiprocessors must have a tile, and each much on its way.
+The bits do not depend on any of it, row by row: benchmarks/RESULTS.md, section matmul.
 """
 
-from vllm.model_executor.determinism import batch_invariant_configs
-from vllm.model_executor.determinism.batch_invariant_configs import _MatmulMConfig, _MatmulShapeConfig
-from vllm.platforms import current_platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-_HOPPER = 9
-# By the largest number of rows: rows and columns of a tile, warps, stages.
-TILES = _MatmulShapeConfig(
-    block_k=64,
-    m_buckets=(
-        (16, _MatmulMConfig(16, 64, 4, 6)),
-        (32, _MatmulMConfig(32, 128, 4, 4)),
-        (64, _MatmulMConfig(64, 64, 4, 5)),
-        (512, _MatmulMConfig(128, 128, 8, 4)),
-        (2048, _MatmulMConfig(128, 256, 8, 3)),
-    ),
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """rows, columns: of the outcome; depth: how much of a sum is loaded at once; stages: how many loads are on their way."""
+
+    rows: int
+    columns: int
+    depth: int
+    warps: int
+    stages: int
+
+    def config(self) -> Mapping[str, int]:
+        """As vLLM's kernel takes it."""
+        return {
+            "BLOCK_SIZE_M": self.rows,
+            "BLOCK_SIZE_N": self.columns,
+            "BLOCK_SIZE_K": self.depth,
+            "GROUP_SIZE_M": 8,
+            "num_warps": self.warps,
+            "num_stages": self.stages,
+        }
+
+
+# By the largest number of rows: tiles from the widest to the narrowest, as measured on an H200.
+_FEW: Sequence[tuple[int, Sequence[Tile]]] = (
+    (16, (Tile(16, 128, 64, 8, 6), Tile(16, 64, 128, 4, 6), Tile(16, 32, 128, 4, 6))),
+    (32, (Tile(32, 128, 64, 4, 6), Tile(32, 64, 128, 4, 4), Tile(32, 32, 128, 4, 6))),
+    (64, (Tile(64, 256, 64, 8, 4), Tile(64, 128, 64, 4, 6), Tile(64, 64, 128, 4, 6))),
 )
+_MANY = (Tile(128, 256, 64, 8, 3), Tile(64, 256, 64, 8, 4), Tile(64, 128, 128, 4, 4))
 
 
-class _EveryShape(dict[tuple[int, int], _MatmulShapeConfig]):
-    """vLLM's table, and these tiles for what is not in it."""
-
-    def get(self, shape: tuple[int, int], default: _MatmulShapeConfig = TILES) -> _MatmulShapeConfig:
-        return super().get(shape, default)
+def tile(rows: int, columns: int, multiprocessors: int) -> Tile:
+    """For an outcome of this size: the widest tile with which at least half of the multiprocessors have one."""
+    fitting = next((tiles for most, tiles in _FEW if rows <= most), _MANY)
+    enough = (each for each in fitting if -(-rows // each.rows) * -(-columns // each.columns) * 2 >= multiprocessors)
+    return next(enough, fitting[-1])
 
 
 def use_tiles() -> None:
-    """Where they were measured, from here on, in this process."""
-    capability = current_platform.get_device_capability()
-    if capability is not None and capability.major == _HOPPER:
-        batch_invariant_configs.resolve_tuned_matmul_configs()
-        known = batch_invariant_configs._TUNED_MATMUL_CONFIGS_FOR_DEVICE  # noqa: SLF001 (its only entrance)
-        batch_invariant_configs._TUNED_MATMUL_CONFIGS_FOR_DEVICE = _EveryShape(known or {})  # noqa: SLF001
+    """From here on, in this process, for every shape that vLLM has no tiles of its own for."""
+    import torch
+    from vllm.model_executor.determinism import batch_invariant
+    from vllm.utils.platform_utils import num_compute_units
+
+    theirs = batch_invariant._get_matmul_config  # noqa: SLF001 (what is replaced)
+
+    def config(rows: int, columns: int, depth: int, dtype: torch.dtype, default: Mapping[str, int]) -> Mapping[str, int]:
+        found: Mapping[str, int] = theirs(rows, columns, depth, dtype, default)
+        if found is not default or dtype.itemsize != torch.bfloat16.itemsize:
+            return found
+        return tile(rows, columns, num_compute_units()).config()
+
+    batch_invariant._get_matmul_config = config  # noqa: SLF001

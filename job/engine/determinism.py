@@ -6,7 +6,7 @@ On a CPU float32 is enough for that. On a GPU three things are needed with vLLM 
 - Triton's attention: FlashAttention 3, its first choice on Hopper, rounds otherwise where a step has prompts beside answers;
 - top-k and top-p of our own (`bitwise_sampling`), as those of vLLM depend on how many rows are sampled.
 
-And one makes it bearable: tiles that fit the number of rows (`bitwise_matmul`).
+And two make it bearable on Hopper: tiles that fit the number of rows (`bitwise_matmul`) and the answers (`bitwise_attention`).
 
 The noise is drawn from a row's seed and the token's position alone.
 """
@@ -22,9 +22,11 @@ from job.settings import EngineSettings
 # What is replaced in vLLM.
 REPLACED = (
     ("vllm.v1.sample.ops.topk_topp_sampler", "apply_top_k_top_p_triton"),
-    ("vllm.model_executor.determinism.batch_invariant_configs", "_TUNED_MATMUL_CONFIGS_FOR_DEVICE"),
-    ("vllm.model_executor.determinism.batch_invariant_configs", "_MatmulShapeConfig"),
+    ("vllm.model_executor.determinism.batch_invariant", "_get_matmul_config"),
+    ("vllm.v1.attention.ops.triton_unified_attention", "kernel_unified_attention"),
 )
+# Of what this job replaces: counts up whenever that rounds otherwise, and answers with it get another identity.
+KERNELS = 2
 WORKER = "job.engine.bitwise_worker.BitwiseWorker"
 ENGINE_ARGS: Mapping[str, Any] = {"worker_extension_cls": WORKER, "attention_config": {"backend": "TRITON_ATTN"}}
 _ALSO_ATTENTION = "attention_backend"

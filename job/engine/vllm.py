@@ -48,7 +48,8 @@ class VllmBackend:
         self._settings = settings
         self._model = model
         self._adapter = Adapter(adapter) if adapter else None
-        self.facts: Mapping[str, object] = {"name": "vllm", "version": installed_version()}
+        kernels = {"bitwise_kernels": determinism.KERNELS} if self._bitwise and not _is_cpu_build() else {}
+        self.facts: Mapping[str, object] = {"name": "vllm", "version": installed_version(), **kernels}
         self.phase = "files"
 
     def check(self) -> None:

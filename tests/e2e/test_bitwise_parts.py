@@ -23,12 +23,24 @@ def test_a_vllm_without_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         determinism.check_replaceable()
 
 
-def test_shapes_of_vllms_table_keep_their_tiles_and_all_others_get_these() -> None:
-    from vllm.model_executor.determinism.batch_invariant_configs import _BATCH_INVARIANT_MATMUL_TUNED_CONFIGS
+def test_shapes_of_vllms_table_keep_their_tiles_and_all_others_get_these(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from vllm.model_executor.determinism import batch_invariant, batch_invariant_configs
 
-    from job.engine.bitwise_matmul import TILES, _EveryShape
+    from job.engine import bitwise_matmul
 
-    known = _BATCH_INVARIANT_MATMUL_TUNED_CONFIGS["hopper"]
-    table = _EveryShape(known)
-    assert table.get((6144, 4096)) is TILES
-    assert all(table.get(shape) is tiles for shape, tiles in known.items())
+    known = batch_invariant_configs._BATCH_INVARIANT_MATMUL_TUNED_CONFIGS["hopper"]
+    monkeypatch.setattr(batch_invariant_configs, "_TUNED_MATMUL_CONFIGS_FOR_DEVICE", known)
+    monkeypatch.setattr(batch_invariant_configs, "_TUNED_MATMUL_CONFIGS_RESOLVED", True)
+    monkeypatch.setattr(batch_invariant, "_get_matmul_config", batch_invariant_configs._get_matmul_config)
+    monkeypatch.setattr("vllm.utils.platform_utils.num_compute_units", lambda: 132)
+    bitwise_matmul.use_tiles()
+
+    default = {"BLOCK_SIZE_M": 128}
+    chosen = batch_invariant._get_matmul_config
+    assert chosen(10, 6144, 4096, torch.bfloat16, default) == bitwise_matmul.tile(10, 6144, 132).config()
+    assert chosen(10, 6144, 4096, torch.float16, default) == bitwise_matmul.tile(10, 6144, 132).config()
+    assert chosen(10, 6144, 4096, torch.float32, default) is default
+    for columns, depth in known:
+        theirs = batch_invariant_configs._get_matmul_config(10, columns, depth, torch.bfloat16, default)
+        assert chosen(10, columns, depth, torch.bfloat16, default) == theirs
