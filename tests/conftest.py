@@ -11,6 +11,10 @@ import structlog
 
 from tests.support import write_jsonl
 
+# Bytecode is kept, of the tests with their rewritten asserts too: else each process of the tests compiles all that it imports.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # What a shell starts in the background, CI perhaps, ignores Ctrl-C, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
