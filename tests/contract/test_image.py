@@ -15,8 +15,8 @@ from job.image import VARIABLES
 from scripts.image_name import image_name
 from scripts.loop.runners import CACHE, RESULTS
 from scripts.loop.settings import LoopSettings
-from scripts.manifests import kustomize
 from scripts.manifests.job_manifest import JobManifest
+from tests.contract.overlays import manifests
 from tests.contract.repository import copy_of_the_repository
 from tests.support import ROOT
 
@@ -29,10 +29,16 @@ DOCKER = f"""\
 printf '%s\\n' "$@" -- >>"$ASKED"
 [[ $1 != image ]] || echo {DIGEST}
 """
+# A python whose pip finds no index, at once: torch's build for the CPU is large, and of no use here.
+PYTHON = f"""\
+#!/usr/bin/env bash
+[[ "$1 $2" != "-m pip" ]] || exit 1
+exec {sys.executable} "$@"
+"""
 
 
 def job_of(overlay: str) -> JobManifest:
-    return JobManifest(kustomize.build(ROOT / "k8s" / "overlays" / overlay)[-1])
+    return JobManifest(manifests(f"overlays/{overlay}")[-1])
 
 
 def statement(name: str) -> str:
@@ -63,6 +69,7 @@ class Machine:
         self.programs = folder / "bin"
         self.programs.mkdir()
         self.program("docker", DOCKER)
+        self.program("python", PYTHON)
 
     def program(self, name: str, text: str) -> None:
         (self.programs / name).write_text(text, encoding="utf-8")
@@ -74,12 +81,10 @@ class Machine:
             (self.programs / name).symlink_to(shutil.which(name) or name)
 
     def run(self, script: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        # No index: torch's build for the CPU is large, and of no use here.
         bare = {
             "PATH": f"{self.programs}:/usr/bin:/bin",
             "ASKED": str(self._asked),
-            "PIP_NO_INDEX": "1",
-            "PYTHON": sys.executable,
+            "PYTHON": str(self.programs / "python"),
         }
         command = ["/bin/bash", "-c", f"set -euo pipefail\n{script}"]
         return subprocess.run(command, cwd=self.repository, env={**bare, **environ}, capture_output=True, text=True)

@@ -1,7 +1,5 @@
 """The Kubernetes manifests: they render, schemas and our own checks take them, and each check refuses what it is there for."""
 
-import copy
-import functools
 import inspect
 import re
 import subprocess
@@ -19,23 +17,13 @@ from scripts.manifests import kustomize
 from scripts.manifests.checks import ENUMS, JOB_CHECKS, MANIFEST_CHECKS, problems
 from scripts.manifests.failure_policy import ACTIONS, expected
 from scripts.manifests.job_manifest import JobManifest, scalars
+from tests.contract.overlays import K8S, manifests
 from tests.contract.wrong_manifests import DELETED, WRONG, change
 from tests.support import ROOT, run_job
 
-K8S = ROOT / "k8s"
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
 KUSTOMIZATIONS = [*(f"overlays/{name}" for name in OVERLAYS), "storage"]
 VERSIONS = ("1.31", "1.37")
-
-
-@functools.cache
-def _built(kustomization: str) -> tuple[Any, ...]:
-    return tuple(kustomize.build(K8S / kustomization))
-
-
-def manifests(kustomization: str) -> list[Any]:
-    """What a kustomization renders to; a copy, to be changed at will."""
-    return copy.deepcopy(list(_built(kustomization)))
 
 
 def job_of(overlay: str) -> Any:
@@ -192,7 +180,7 @@ def test_check_manifests_says_what_is_wrong_and_with_what(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("text", "code"), [("", 1), ("---\n", 1), (kustomize.write(_built("storage")), 0)])
+@pytest.mark.parametrize(("text", "code"), [("", 1), ("---\n", 1), (kustomize.write(manifests("storage")), 0)])
 def test_check_manifests_reads_standard_input(text: str, code: int) -> None:
     done = subprocess.run([sys.executable, "scripts/check-manifests"], cwd=ROOT, input=text, capture_output=True, text=True)
     assert done.returncode == code

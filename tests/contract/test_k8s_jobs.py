@@ -2,9 +2,9 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import kubernetes_validate
@@ -16,16 +16,22 @@ from scripts.manifests import kustomize
 from scripts.manifests.checks import names_are_valid, problems
 from scripts.manifests.job_manifest import GPU, JobManifest
 from scripts.manifests.rendering import render
+from tests.contract.overlays import built, manifests
 from tests.support import ROOT, load_script
 
-GPU_JOB, SHARDED = (kustomize.build(ROOT / "k8s" / "overlays" / name)[0] for name in ("gpu", "gpu-sharded"))
+GPU_JOB, SHARDED = (manifests(f"overlays/{name}")[0] for name in ("gpu", "gpu-sharded"))
 ONE = {"MODEL_ID": "org/model", "DATASET_ID": "org/data"}
 TOKEN = "hf_" + "t" * 34
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    return load_script("k8s-jobs")
+def script() -> Iterator[ModuleType]:
+    """With what kubectl rendered of an overlay before, for another test."""
+    script = load_script("k8s-jobs")
+    kept = SimpleNamespace(build=built, write=kustomize.write, KubectlError=kustomize.KubectlError)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(script, "kustomize", kept)
+        yield script
 
 
 def rendered(template: Any = GPU_JOB, image: str | None = None, **settings: str) -> JobManifest:
@@ -224,34 +230,22 @@ def test_any_model_gets_a_name_that_kubernetes_takes(model: str) -> None:
         assert list(names_are_valid(rendered(template, MODEL_ID=model))) == []
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        "1e5",
-        "y",
-        "no",
-        "null",
-        "~",
-        "0x1F",
-        "0o17",
-        "1_000",
-        "12:30:45",
-        "2026-01-01",
-        ".inf",
-        "5",
-        "a: b",
-        "# a",
-        " a ",
-        "é\n\t\"'\\",
-    ],
-)
-def test_kubectl_reads_the_values_that_were_written(tmp_path: Path, value: str) -> None:
-    """Go's YAML takes other words for numbers and truths than Python's: the value would be refused as no string."""
-    job = rendered(SYSTEM_PROMPT=value)
-    (tmp_path / "jobs.yaml").write_text(kustomize.write([job.manifest]), encoding="utf-8")
+# Words that Go's YAML takes for numbers and truths where Python's does not, the other way round, and what has to be quoted.
+TRICKY = [
+    *("1e5", "y", "no", "null", "~", "0x1F", "0o17", "1_000", "12:30:45", "2026-01-01", ".inf", "5"),
+    *("a: b", "# a", " a ", "é\n\t\"'\\"),
+]
+
+
+def test_kubectl_reads_the_values_that_were_written(tmp_path: Path) -> None:
+    """One that is misread is of another type, or refused as no string. A Job for each, in the order of their names."""
+    jobs = sorted((rendered(SYSTEM_PROMPT=value) for value in TRICKY), key=lambda job: job.name)
+    (tmp_path / "jobs.yaml").write_text(kustomize.write([job.manifest for job in jobs]), encoding="utf-8")
     (tmp_path / "kustomization.yaml").write_text("resources: [jobs.yaml]\n", encoding="utf-8")
-    (read,) = kustomize.build(tmp_path)
-    assert read == job.manifest
+    read = sorted(kustomize.build(tmp_path), key=lambda manifest: manifest["metadata"]["name"])
+    assert len(read) == len(TRICKY)
+    for found, job in zip(read, jobs, strict=True):
+        assert found == job.manifest
 
 
 def expanded(value: str) -> str:

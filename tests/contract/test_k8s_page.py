@@ -12,6 +12,7 @@ from scripts.manifests import kustomize
 from scripts.manifests.checks import problems
 from scripts.manifests.failure_policy import expected
 from scripts.manifests.job_manifest import JobManifest
+from tests.contract.overlays import manifests
 from tests.contract.repository import copy_of_the_repository
 from tests.support import ROOT
 
@@ -96,9 +97,9 @@ def test_tree_of_folders_is_the_real_one() -> None:
 
 
 def test_sizes_and_limits_are_those_of_the_manifests() -> None:
-    gpu = JobManifest(kustomize.build(ROOT / "k8s" / "overlays" / "gpu")[0])
-    sharded = JobManifest(kustomize.build(ROOT / "k8s" / "overlays" / "gpu-sharded")[0])
-    for claim in kustomize.build(ROOT / "k8s" / "storage"):
+    gpu = JobManifest(manifests("overlays/gpu")[0])
+    sharded = JobManifest(manifests("overlays/gpu-sharded")[0])
+    for claim in manifests("storage"):
         size = claim["spec"]["resources"]["requests"]["storage"].replace("Gi", " GiB")
         source = {"claimName": claim["metadata"]["name"]}
         (volume,) = (name for name, each in gpu.volumes.items() if each.get("persistentVolumeClaim") == source)
