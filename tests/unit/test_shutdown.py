@@ -6,9 +6,13 @@ import time
 
 import pytest
 
+from job import shutdown
 from job.shutdown import Interrupted, StopSignal, listening
 from tests.processes import descendants
 from tests.support import ROOT
+
+ALARM_SECONDS = 0.1
+GRACE_SECONDS = 0.25  # over when the alarm rings for the third time
 
 # Says when it listens, then when the first signal came, and waits for the second one.
 LISTENER = """
@@ -22,6 +26,12 @@ with listening(stop):
     print(stop.signal, flush=True)
     time.sleep(60)
 """
+
+
+@pytest.fixture(autouse=True)
+def _quick_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process the alarm rings five times as often, so that less is waited for."""
+    monkeypatch.setattr(shutdown, "_ALARM_SECONDS", ALARM_SECONDS)
 
 
 class FakeClock:
@@ -61,7 +71,7 @@ def test_a_grace_without_an_end_is_no_error() -> None:
     stop = StopSignal(1e300)
     with listening(stop):
         signal.raise_signal(signal.SIGTERM)
-        time.sleep(0.6)
+        time.sleep(1.5 * ALARM_SECONDS)
         assert not stop.grace_is_over
     assert stop.signal == "SIGTERM"
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
@@ -75,7 +85,7 @@ def test_the_first_signal_becomes_a_request_and_the_second_one_ends_the_process(
         os.kill(os.getpid(), number)
         os.kill(os.getpid(), number)  # as `timeout` does, to the process and to its group
         assert stop.signal == number.name
-        time.sleep(0.6)
+        time.sleep(1.5 * ALARM_SECONDS)
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
         assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
@@ -109,7 +119,7 @@ def test_a_signal_breaks_off_a_block_that_does_not_look_at_it() -> None:
 
 def test_the_end_of_the_grace_breaks_off_a_block_that_waits_for_it() -> None:
     """As an engine that hangs does; what comes in time is not broken off."""
-    stop = StopSignal(1)
+    stop = StopSignal(GRACE_SECONDS)
     reached: list[str] = []
 
     def block() -> None:
@@ -122,7 +132,7 @@ def test_the_end_of_the_grace_breaks_off_a_block_that_waits_for_it() -> None:
         started = time.monotonic()
         with pytest.raises(Interrupted):
             block()
-        assert 0.9 < time.monotonic() - started < 5
+        assert GRACE_SECONDS < time.monotonic() - started < 5
         with pytest.raises(Interrupted):
             block()
     assert reached == ["after the signal"]
@@ -130,7 +140,7 @@ def test_the_end_of_the_grace_breaks_off_a_block_that_waits_for_it() -> None:
 
 
 def test_what_is_left_at_once_and_takes_long_to_end_is_broken_off_when_the_grace_is_over() -> None:
-    stop = StopSignal(1)
+    stop = StopSignal(GRACE_SECONDS)
 
     def block() -> None:
         with stop.interrupting():
@@ -143,7 +153,7 @@ def test_what_is_left_at_once_and_takes_long_to_end_is_broken_off_when_the_grace
         started = time.monotonic()
         with pytest.raises(Interrupted):
             block()
-        assert 0.9 < time.monotonic() - started < 5
+        assert GRACE_SECONDS < time.monotonic() - started < 5
 
 
 def test_a_block_that_waits_for_the_grace_is_left_alone_without_a_signal() -> None:
