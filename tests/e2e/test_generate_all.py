@@ -40,6 +40,7 @@ def test_the_next_model_is_downloaded_while_one_generates(model: Path, tmp_path:
             "TEMPERATURE": 0,
             "MAX_TOKENS": 128,
             "PROGRESS_SECONDS": 0,
+            "CANARY": "false",
         }
         with looping(variables) as loop:
             loop.says("one  generates")

@@ -50,7 +50,7 @@ def hub_run(model: Path, greedy_settings: dict[str, object], tmp_path_factory: p
         rows = Path(str(greedy_settings["DATASET_ID"])).read_text(encoding="utf-8")
         hub.add_repo("dataset", "ana/questions", files={"test.jsonl": rows}, private=True)
         ids = {"MODEL_ID": "ana/smol", "DATASET_ID": "ana/questions", "HUB_NAMESPACE": "ana", "OUTPUT_DIR": output}
-        variables = greedy_settings | ids | {"STOP": NEVER_SAID} | hub.environment(TOKEN)
+        variables = greedy_settings | ids | {"STOP": NEVER_SAID, "CANARY": "false"} | hub.environment(TOKEN)
         outcome = run_job(**variables)
         assert outcome.code == 0, outcome.last
         yield HubRun(hub, repo, variables, outcome, results_folder(output))
@@ -99,7 +99,7 @@ def test_the_commits_of_model_and_dataset_are_recorded(hub_run: HubRun) -> None:
 def test_the_command_on_the_card_makes_the_same_bytes(hub_run: HubRun, tmp_path: Path) -> None:
     """As somebody else would: in another folder, with an empty cache."""
     command = command_in(hub_run.results.files()["README.md"].decode())
-    again = carry_out(command, tmp_path / "elsewhere", **hub_run.hub.environment(TOKEN))
+    again = carry_out(command, tmp_path / "elsewhere", CANARY="false", **hub_run.hub.environment(TOKEN))
     assert again.code == 0, again.events[-1]
     assert again.events[-1]["generated_rows"] == len(QUESTIONS)
     assert again.folder.name == hub_run.folder.name
@@ -117,8 +117,8 @@ def test_on_a_cpu_seconds_are_counted_and_no_gpu(hub_run: HubRun) -> None:
 def pinned_run(hub_run: HubRun) -> tuple[Outcome, list[str]]:
     """The model at its commit, with another answer to how much is promised; and the paths that were asked for."""
     before = len(hub_run.hub.requests)
-    pinned = {"MODEL_REVISION": hub_run.model.head(), "MAX_TOKENS": 4, "PUSH_TO_HUB": "false", "REPRODUCIBILITY": "seeded"}
-    outcome = run_job(**{**hub_run.variables, **pinned})
+    pinned = {"MODEL_REVISION": hub_run.model.head(), "MAX_TOKENS": 4, "PUSH_TO_HUB": "false"}
+    outcome = run_job(**{**hub_run.variables, **pinned, "REPRODUCIBILITY": "seeded", "CANARY": "true"})
     assert outcome.code == 0, outcome.last
     return outcome, [seen.path for seen in hub_run.hub.requests[before:]]
 

@@ -28,7 +28,7 @@ from tests.support import (
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.timeout(900)]
-ROWS = 40
+ROWS = 24  # the endings leave about half of them unanswered
 KILL_SECONDS = 30  # until Kubernetes sends SIGKILL by default: the grace is ten seconds shorter, for the engine to be closed
 SHELL = ["sh", "-c", f"exec {shlex.join(JOB)}"]
 BUSY_SHELL = ["setsid", "sh", "-c", f"{shlex.join(JOB)}; exit $?"]  # does not become the job, as the other one does
@@ -88,7 +88,7 @@ def settings(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     """Sampled answers, two a row, two rows in flight, one row that is too long: all that an ending could disturb."""
     rows = [{"instruction": f"Write a short sentence with the number {number}."} for number in range(ROWS - 1)]
     dataset = write_jsonl(tmp_path_factory.mktemp("data") / "rows.jsonl", [*rows, {"instruction": "word " * 3000}])
-    sampling = {"NUM_SAMPLES": 2, "MAX_TOKENS": 24, "SEED": 11, "MAX_FAILED_ROWS": 1}
+    sampling = {"NUM_SAMPLES": 2, "MAX_TOKENS": 24, "SEED": 11, "MAX_FAILED_ROWS": 1, "CANARY": "false"}
     return {"MODEL_ID": model, "DATASET_ID": dataset, "ENGINE_ARGS": '{"max_num_seqs": 2}', **sampling, **ENGINE}
 
 

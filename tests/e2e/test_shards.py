@@ -27,7 +27,7 @@ def test_two_shards_give_the_rows_of_one_process(
     hub: HubServer, greedy_settings: dict[str, object], greedy_folder: Path, tmp_path: Path
 ) -> None:
     def machine(index: int) -> dict[str, object]:
-        here = {"OUTPUT_DIR": tmp_path / f"machine-{index}", "SHARD_INDEX": index, "SHARD_COUNT": SHARDS}
+        here = {"OUTPUT_DIR": tmp_path / f"machine-{index}", "SHARD_INDEX": index, "SHARD_COUNT": SHARDS, "CANARY": "false"}
         return {**greedy_settings, **hub.environment(TOKEN), **here, "HUB_NAMESPACE": "ana"}
 
     output = Path(str(machine(0)["OUTPUT_DIR"]))
