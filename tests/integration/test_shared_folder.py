@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="namespaces need root"),
 ]
 ROWS = 240
+LIVELY_JOB = [sys.executable, "-m", "tests.integration.lively_job"]  # whose death is noticed in 6 s, not in 30
 MACHINE = """
 set -e
 hostname node-b
@@ -49,12 +51,12 @@ def settings(folder: Path, *, delay: float = 0.3) -> dict[str, object]:
     return {**ECHO, "DATASET_ID": data, "ENGINE_ARGS": switches, "OUTPUT_DIR": folder / "results"}
 
 
-def on_another_machine(folder: Path, shard: Path) -> Sequence[str]:
+def on_another_machine(folder: Path, shard: Path, command: Sequence[str] = JOB) -> Sequence[str]:
     """The command that runs the job there."""
     boot_id, lock = folder / "boot_id", folder / "other-lock"
     boot_id.write_text("00000000-0000-4000-8000-000000000000\n")
     lock.touch()
-    return ["unshare", "--mount", "--uts", "sh", "-c", MACHINE, "sh", *map(str, (boot_id, lock, shard / "lock")), *JOB]
+    return ["unshare", "--mount", "--uts", "sh", "-c", MACHINE, "sh", *map(str, (boot_id, lock, shard / "lock")), *command]
 
 
 def at_work(job: RunningJob, output: Path, rows: int) -> Path:
@@ -82,11 +84,11 @@ def test_a_twin_on_another_machine_is_turned_away_by_a_sign_of_life(tmp_path: Pa
 def test_a_machine_that_died_is_succeeded_and_one_that_slept_finds_that_out(tmp_path: Path, output: Path) -> None:
     """The first is frozen, as a suspended machine is; the other takes over; the first wakes up and must not write on."""
     run = settings(tmp_path)
-    with running(tmp_path / "log", run) as first:
+    with running(tmp_path / "log", run, LIVELY_JOB) as first:
         shard = at_work(first, output, 5)
         first.process.send_signal(signal.SIGSTOP)
         time.sleep(0.2)
-        with running(tmp_path / "log-b", run, on_another_machine(tmp_path, shard)) as second:
+        with running(tmp_path / "log-b", run, on_another_machine(tmp_path, shard, LIVELY_JOB)) as second:
             second.event("engine_ready")
             frozen = finished_rows(output)
             first.process.send_signal(signal.SIGCONT)
