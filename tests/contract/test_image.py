@@ -107,6 +107,7 @@ def value_of(call: list[str], option: str, name: str = "") -> str:
     return found
 
 
+@pytest.mark.slow
 def test_one_name_is_built_run_and_in_the_manifests(machine: Machine) -> None:
     built = {variant: machine.run("scripts/image", VARIANT=variant).stdout.strip() for variant in ("gpu", "cpu")}
     assert built == {variant: image_name({}, variant) for variant in built}
@@ -117,6 +118,7 @@ def test_one_name_is_built_run_and_in_the_manifests(machine: Machine) -> None:
     assert set(re.findall(r"\banswers-job:\d[\w.-]*", PAGE)) == set(built.values())
 
 
+@pytest.mark.slow
 def test_image_of_the_environment_or_of_dotenv_is_the_name_everywhere(machine: Machine) -> None:
     (machine.repository / ".env").write_text("IMAGE=hub.example/of-dotenv:1\n", encoding="utf-8")
     assert machine.run("scripts/image").stdout == "hub.example/of-dotenv:1\n"
@@ -124,6 +126,7 @@ def test_image_of_the_environment_or_of_dotenv_is_the_name_everywhere(machine: M
     assert image_name({"IMAGE": "hub.example/mine:2"}, "cpu") == "hub.example/mine:2"
 
 
+@pytest.mark.slow
 def test_the_build_is_told_what_labels_and_run_json_say(machine: Machine) -> None:
     git = "git init -q && git add --all && git -c user.name=a -c user.email=a@example.com commit -qm a"
     assert machine.run(f"printf '%s\\n' .venv __pycache__ >.gitignore && {git} && scripts/image").returncode == 0
@@ -140,11 +143,13 @@ def test_the_build_is_told_what_labels_and_run_json_say(machine: Machine) -> Non
     assert {word.split("=")[0] for before, word in pairwise(gpu) if before == "--build-arg"} == declared
 
 
+@pytest.mark.slow
 def test_outside_of_git_the_commit_is_unknown(machine: Machine) -> None:
     assert machine.run("scripts/image").returncode == 0
     assert value_of(machine.asked()[0], "--build-arg", "COMMIT") == "unknown"
 
 
+@pytest.mark.slow
 def test_without_a_builder_or_with_another_variant_nothing_is_built(machine: Machine) -> None:
     refused = machine.run("scripts/image", VARIANT="tpu")
     assert (refused.returncode, refused.stderr) == (1, "image_name: 'tpu' is no variant: gpu or cpu\n")
@@ -153,6 +158,7 @@ def test_without_a_builder_or_with_another_variant_nothing_is_built(machine: Mac
     assert (refused.returncode, refused.stderr) == (1, "image: no builder works here: docker is needed\n")
 
 
+@pytest.mark.slow
 def test_commands_of_the_page_build_what_it_says(machine: Machine) -> None:
     section = PAGE.split("\n## Building\n")[1].split("\n## ")[0]
     commands = "".join(re.findall(r"^```bash\n(.*?)^```", section, re.MULTILINE | re.DOTALL))
@@ -172,6 +178,7 @@ def test_commands_of_the_page_build_what_it_says(machine: Machine) -> None:
     assert ["pull", default_base()] in machine.asked()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("programs", "environ", "reason"),
     [

@@ -317,7 +317,10 @@ def _tar(content: bytes) -> bytes:
 CARD = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: test\n    path: {}\n---\n"
 
 
-@pytest.mark.parametrize("name", ["test.pkl", "test.pickle", "test.pt", "test.npy", "test.tar", "loading.py"])
+TAR = pytest.param("test.tar", marks=pytest.mark.slow)  # datasets imports torch to read it
+
+
+@pytest.mark.parametrize("name", ["test.pkl", "test.pickle", "test.pt", "test.npy", TAR, "loading.py"])
 @pytest.mark.parametrize("card", [False, True])
 def test_nothing_in_a_dataset_runs_code(tmp_path: Path, name: str, card: bool) -> None:
     folder, mark = tmp_path / "loading", tmp_path / "it-ran"

@@ -174,6 +174,7 @@ def test_a_signal_after_the_block_is_a_flag_again() -> None:
         assert stop.signal == "SIGTERM"
 
 
+@pytest.mark.slow
 def test_a_process_ends_at_the_second_signal() -> None:
     with subprocess.Popen([sys.executable, "-c", LISTENER], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -185,6 +186,7 @@ def test_a_process_ends_at_the_second_signal() -> None:
         assert process.wait(timeout=10) == -signal.SIGTERM
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_first_process_of_a_container_ends_at_the_second_signal(number: signal.Signals) -> None:
     """The kernel drops a signal to process 1 that has no handler."""

@@ -12,6 +12,8 @@ from job.prompts import ChatTemplate, prepare
 from job.records import Row
 from tests.unit.builders import SANDBOX_ESCAPES
 
+pytestmark = pytest.mark.slow  # transformers brings torch: some seconds until both are imported
+
 CHAT = (
     "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     "<s>{{ strftime_now('%d %b %Y') }}|{{ date_string }}|"
