@@ -34,7 +34,8 @@ report: .venv/.cpu ## the answers of RESULTS="folder-or-repo ..." side by side, 
 .PHONY: test
 test: setup .venv/.dev ## all tests, with the real engine on the CPU
 	@$(BIN)/pytest -m "not vllm and not image" --numprocesses 2 --dist worksteal
-	@$(BIN)/pytest -m vllm
+	@$(BIN)/pytest -m vllm tests/e2e/test_make_generate.py
+	@$(BIN)/pytest -m vllm --ignore tests/e2e/test_make_generate.py --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-fast
 test-fast: .venv/.cpu .venv/.dev ## the unit tests, in seconds

@@ -45,5 +45,6 @@ def _inspect(names: Sequence[str]) -> None:
     logging.disable(logging.CRITICAL)  # what fails here is said by vLLM once more
     load_general_plugins()
     registry._run_in_subprocess = lambda found: found()  # noqa: SLF001 (its only entrance)
-    for name in names:
-        registry.ModelRegistry._try_inspect_model_cls(name)  # noqa: SLF001
+    for model in filter(None, map(registry.ModelRegistry.models.get, names)):
+        with suppress(Exception):
+            model.inspect_model_cls()

@@ -64,6 +64,7 @@ def test_commands_of_the_page_run_as_far_as_the_cluster(repository: Path, kubect
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", ["get jobs --colour", "fetch jobs", "wait --for", "apply -k k8s/nowhere"])
 def test_a_command_that_kubectl_does_not_know_is_noticed(kubectl: Path, wrong: str) -> None:
     """What the test above would overlook, were the stand-in too lenient."""

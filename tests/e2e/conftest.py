@@ -19,7 +19,15 @@ QUESTIONS = [
     'What does {"a": 1} mean in JSON? 🙂',
     "Give me a synonym for 'happy'.",
 ]
-ENGINE = {"REPRODUCIBILITY": "bitwise", "MAX_MODEL_LEN": 2048, "KV_CACHE_MEMORY_BYTES": 2**30}
+# vLLM refuses to start where less memory is free than it may use, however little it takes: two engines are at work.
+BESIDE_ANOTHER = {"GPU_MEMORY_UTILIZATION": 0.3}
+ENGINE = {"REPRODUCIBILITY": "bitwise", "MAX_MODEL_LEN": 2048, "KV_CACHE_MEMORY_BYTES": 2**30, **BESIDE_ANOTHER}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first: of two processes that share the files, none is left alone with it in the end."""
+    longest = Path(__file__).with_name("test_kills.py")
+    items.sort(key=lambda item: item.path != longest)
 
 
 @pytest.fixture(scope="session")

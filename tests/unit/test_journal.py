@@ -223,6 +223,7 @@ def test_a_disk_that_takes_no_more_is_an_output_error_and_keeps_earlier_rows(tmp
     assert _read(tmp_path) == [answered(0, "safe")]
 
 
+@pytest.mark.slow
 def test_a_second_process_is_told_who_holds_the_run_and_takes_over_when_that_is_killed(tmp_path: Path) -> None:
     folder = tmp_path / "shard"
     with _holder(folder) as other:
