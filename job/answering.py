@@ -121,7 +121,7 @@ def _generate(plan: Plan, journal: Journal, spool: Spool, finished: int, effects
             with starting.told(_start_phase(plan, account), plan.settings.run.progress_seconds, effects.bar_on, effects.clock):
                 with account.phase("engine_start"), effects.stop.interrupting():
                     engine = plan.backend.open(rows * plan.settings.sampling.num_samples)
-                opened.enter_context(engine)
+                opened.push(_leaving(engine.__enter__(), account))
                 account.add_parts("engine_start", engine.start_seconds)
                 facts = _sung(plan, spool, engine, effects, account) if spool.canary else engine.facts
         except Interrupted:
@@ -134,6 +134,16 @@ def _generate(plan: Plan, journal: Journal, spool: Spool, finished: int, effects
             write_whole(plan.part_folder / ENGINE_FACTS, json_text(facts))
         log.info("engine_ready", seconds=account.seconds["engine_start"], seconds_by_phase=engine.start_seconds, **facts)
         return _feed(plan, journal, spool, engine, finished, effects, account)
+
+
+def _leaving(engine: Engine, account: Account) -> Callable[..., None]:
+    """The way out of an engine, which takes seconds where it has processes of its own."""
+
+    def leave(*error: object) -> None:
+        with account.phase("engine_stop"):
+            engine.__exit__(*error)
+
+    return leave
 
 
 def _start_phase(plan: Plan, account: Account) -> Callable[[], str]:

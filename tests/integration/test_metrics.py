@@ -106,7 +106,7 @@ def test_the_figures_of_a_watched_run_are_those_of_its_manifest(tmp_path: Path) 
     assert last.value("answers_job_journal_lag_rows") == last.value("answers_job_eta_seconds") == 0
     seconds = last.by("answers_job_phase_seconds", "phase")
     complete = {phase: value for phase, value in seconds.items() if phase not in ("results", "publication")}
-    assert complete.keys() == {"plan", "prompts", "engine_start", "canary", "generation"}
+    assert complete.keys() == {"plan", "prompts", "engine_start", "canary", "generation", "engine_stop"}
     assert facts["seconds"].items() >= complete.items()
     assert ended.last["seconds_by_phase"].items() >= {"results": seconds["results"]}.items()
     labels = last.labels("answers_job_info")
