@@ -142,7 +142,7 @@ def publish(plan: Plan, facts: Mapping[str, Any], hub: Hub, copies: Copies | Non
     if plan.repo_id is None:
         return None
     config, split = place(plan)
-    images = _images(plan, facts)
+    images = (_drawn(plan) if copies is None else None) or _images(plan, facts)
     own = plan.folder if copies is None else plan.part_folder  # the run's folder may be that of other shards as well
     release = Release(
         folder=own,
@@ -200,6 +200,15 @@ def _images(plan: Plan, facts: Mapping[str, Any]) -> Mapping[str, bytes]:
     except Exception as error:  # noqa: BLE001 (see above)
         log.warning("plot_failed", error=f"{type(error).__name__}: {error}")
         return {}
+
+
+def _drawn(plan: Plan) -> Mapping[str, bytes] | None:
+    """The plot that `write_described` left with these results, which takes a second to draw; None without one."""
+    path = image_path(*place(plan))
+    try:
+        return None if (plan.folder / path).is_symlink() else {path: (plan.folder / path).read_bytes()}
+    except OSError:
+        return None
 
 
 def described(plan: Plan, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,12 +6,15 @@ of the time. Tiles begin at the same tokens whatever else is in the step, so ans
 benchmarks/RESULTS.md, section attention.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 _TILE = 128  # tokens
 _STAGES = 2  # of loading: three, Triton's choice, cost more in steps of many answers
-_WIDEST_HEAD = 256  # numbers of a head with which the tiles of keys and values fit into shared memory
+# Of a head, with which two stages of keys and values fit into shared memory; and where they are also masked by a window, which
+# takes registers.
+_MOST_BYTES, _MOST_BYTES_WINDOWED = 512, 256
+_MOST_ROWS = 32  # queries of a program: more are multiplied in another way, which takes more shared memory
 
 
 class WideTiles:
@@ -24,12 +27,18 @@ class WideTiles:
         launch = self._kernel[grid]
 
         def launched(**arguments: Any) -> object:
-            fits = arguments["HEAD_SIZE_PADDED"] <= _WIDEST_HEAD
-            if fits and not arguments["IS_3D"] and not arguments["USE_TD"]:
+            if _fits(arguments):
                 arguments |= {"TILE_SIZE": _TILE, "num_stages": _STAGES}
             return launch(**arguments)
 
         return launched
+
+
+def _fits(arguments: Mapping[str, Any]) -> bool:
+    """Whether this model's attention may have the wide tile: nothing that tells one step from another decides."""
+    head = arguments["HEAD_SIZE_PADDED"] * arguments["query_ptr"].element_size()
+    most = _MOST_BYTES_WINDOWED if arguments["SLIDING_WINDOW"] > 0 else _MOST_BYTES
+    return not arguments["IS_3D"] and not arguments["USE_TD"] and head <= most and arguments["BLOCK_M"] <= _MOST_ROWS
 
 
 def use_wide_tiles() -> None:

@@ -48,7 +48,7 @@ def tile(rows: int, columns: int, multiprocessors: int) -> Tile:
 
 
 def use_tiles() -> None:
-    """From here on, in this process, for every shape that vLLM has no tiles of its own for."""
+    """From here on, in this process, for every shape that vLLM has no tiles of its own for. In bfloat16, as it was measured."""
     import torch
     from vllm.model_executor.determinism import batch_invariant
     from vllm.utils.platform_utils import num_compute_units
@@ -57,7 +57,7 @@ def use_tiles() -> None:
 
     def config(rows: int, columns: int, depth: int, dtype: torch.dtype, default: Mapping[str, int]) -> Mapping[str, int]:
         found: Mapping[str, int] = theirs(rows, columns, depth, dtype, default)
-        if found is not default or dtype.itemsize != torch.bfloat16.itemsize:
+        if found is not default or dtype != torch.bfloat16:
             return found
         return tile(rows, columns, num_compute_units()).config()
 

@@ -13,7 +13,7 @@ from job.engine.bitwise_sampling import apply_top_k_top_p
 from job.engine.startup import HOPPER
 
 topk_topp_sampler.apply_top_k_top_p_triton = apply_top_k_top_p
-capability = current_platform.get_device_capability()
+capability = current_platform.get_device_capability() if current_platform.is_cuda() else None
 if capability is not None and capability.major == HOPPER:  # where they were measured
     use_tiles()
     use_wide_tiles()

@@ -8,6 +8,7 @@ process has imported it already. benchmarks/RESULTS.md, section start.
 import json
 import logging
 import multiprocessing
+import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,12 +21,16 @@ def fill_cache(folder: Path) -> None:
 
     Where that does not work out, vLLM finds it out its own way and says what is wrong.
     """
-    if names := architectures(folder):
-        process = multiprocessing.get_context("fork").Process(target=_inspect, args=(names,), name="inspection", daemon=True)
+    names = architectures(folder)
+    if not names:
+        return
+    process = multiprocessing.get_context("fork").Process(target=_inspect, args=(names,), name="inspection", daemon=True)
+    with suppress(OSError):  # no memory or no more processes: vLLM's own way fails at that too, and says so
         process.start()
         process.join(_PATIENCE)
         if process.is_alive():
             process.kill()
+            process.join()
 
 
 def architectures(folder: Path) -> Sequence[str]:
@@ -38,13 +43,17 @@ def architectures(folder: Path) -> Sequence[str]:
 
 
 def _inspect(names: Sequence[str]) -> None:
-    """In the fork, which needs no other process to keep its parent free of CUDA."""
-    from vllm.model_executor.models import registry
-    from vllm.plugins import load_general_plugins
+    """In the fork, which needs no other process to keep its parent free of CUDA. What fails here is said by vLLM once more."""
+    for number in (signal.SIGTERM, signal.SIGINT):  # the job's own handlers are for the job
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    logging.disable(logging.CRITICAL)
+    with suppress(Exception):
+        from vllm.model_executor.models import registry
+        from vllm.plugins import load_general_plugins
 
-    logging.disable(logging.CRITICAL)  # what fails here is said by vLLM once more
-    load_general_plugins()
-    registry._run_in_subprocess = lambda found: found()  # noqa: SLF001 (its only entrance)
-    for model in filter(None, map(registry.ModelRegistry.models.get, names)):
-        with suppress(Exception):
-            model.inspect_model_cls()
+        load_general_plugins()
+        registry._run_in_subprocess = lambda found: found()  # noqa: SLF001 (its only entrance)
+        for model in filter(None, map(registry.ModelRegistry.models.get, names)):
+            with suppress(Exception):
+                model.inspect_model_cls()

@@ -39,7 +39,7 @@ def test_shapes_of_vllms_table_keep_their_tiles_and_all_others_get_these(monkeyp
     default = {"BLOCK_SIZE_M": 128}
     chosen = batch_invariant._get_matmul_config
     assert chosen(10, 6144, 4096, torch.bfloat16, default) == bitwise_matmul.tile(10, 6144, 132).config()
-    assert chosen(10, 6144, 4096, torch.float16, default) == bitwise_matmul.tile(10, 6144, 132).config()
+    assert chosen(10, 6144, 4096, torch.float16, default) is default, "whose bits were not measured"
     assert chosen(10, 6144, 4096, torch.float32, default) is default
     for columns, depth in known:
         theirs = batch_invariant_configs._get_matmul_config(10, columns, depth, torch.bfloat16, default)

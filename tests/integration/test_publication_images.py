@@ -183,3 +183,13 @@ def test_no_settings_of_a_person_and_no_folder_of_theirs_is_touched(scene: Scene
     check_plot(scene, Path(outcome.last["results"]))
     assert [path.name for path in (home / ".config" / "matplotlib").iterdir()] == ["matplotlibrc"]
     assert not list(home.glob(".cache/matplotlib*"))
+
+
+def test_a_plot_that_is_there_is_not_drawn_again(scene: Scene, tmp_path: Path) -> None:
+    folder = Path(scene.run().last["results"])
+    again = scene.run(PYTHONPATH=without_matplotlib(tmp_path))
+    assert (again.code, again.of("plot_failed")) == (0, [])
+    (folder / IMAGE).unlink()
+    assert scene.run().code == 0
+    assert len(scene.commits()) == 1
+    assert scene.repo().files()[IMAGE] == lengths_png(facts_of(folder)["counts"])

@@ -1,5 +1,6 @@
 """How the kernels of REPRODUCIBILITY=bitwise are launched; what they answer is seen on a GPU: benchmarks/RESULTS.md."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -63,18 +64,34 @@ class Launches:
         return lambda **arguments: self.seen.append((grid, arguments))
 
 
+@dataclass(frozen=True)
+class Queries:
+    """In the place of a tensor: the bytes of its numbers."""
+
+    size: int
+
+    def element_size(self) -> int:
+        return self.size
+
+
 @pytest.mark.parametrize(
     ("own", "wide"),
     [
         ({}, True),
         ({"HEAD_SIZE_PADDED": 256}, True),
         ({"HEAD_SIZE_PADDED": 512}, False),
+        ({"query_ptr": Queries(4)}, True),
+        ({"query_ptr": Queries(4), "HEAD_SIZE_PADDED": 256}, False),
+        ({"SLIDING_WINDOW": 1024}, True),
+        ({"SLIDING_WINDOW": 1024, "HEAD_SIZE_PADDED": 256}, False),
+        ({"BLOCK_M": 64}, False),
         ({"IS_3D": True}, False),
         ({"USE_TD": True}, False),
     ],
 )
 def test_attention_gets_a_wider_tile_where_it_fits(own: dict[str, Any], *, wide: bool) -> None:
-    given = {"HEAD_SIZE_PADDED": 128, "IS_3D": False, "USE_TD": False, "TILE_SIZE": 32, "scale": 0.5, **own}
+    usual = {"HEAD_SIZE_PADDED": 128, "SLIDING_WINDOW": 0, "BLOCK_M": 16, "IS_3D": False, "USE_TD": False}
+    given = {"query_ptr": Queries(2), "TILE_SIZE": 32, "scale": 0.5, **usual, **own}
     kernel = Launches()
     WideTiles(kernel)[(3, 8)](**given)
     changed = {"TILE_SIZE": 128, "num_stages": 2} if wide else {}

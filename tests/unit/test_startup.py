@@ -17,7 +17,7 @@ def compilation(requests: int = 10_000, capability: int | None = startup.HOPPER,
 
 
 def test_on_hopper_steps_without_prompts_are_graphs_and_nothing_is_compiled() -> None:
-    """With prompts in its graphs, vLLM 0.32 answers with noise there: benchmarks/RESULTS.md, section right."""
+    """With prompts in its graphs, vLLM 0.32 answers with noise there: benchmarks/RESULTS.md, section reproducibility."""
     assert compilation(334) == {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY", "max_cudagraph_capture_size": 336}
     assert not startup.compiles(settings().engine, startup.HOPPER)
 
