@@ -1,14 +1,18 @@
 """What every test gets: a cache of its own session, logging put back to how it was."""
 
+import functools
+import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 
+from job import plot
 from tests.support import write_jsonl
 
 # Bytecode is kept, of the tests with their rewritten asserts too: else each process of the tests compiles all that it imports.
@@ -48,6 +52,17 @@ def _plain_hub_client() -> Iterator[None]:
         from huggingface_hub.utils._http import default_client_factory
 
         set_client_factory(default_client_factory)
+
+
+@functools.cache
+def _drawn(counts: str, draw: Callable[[Mapping[str, Any]], bytes] = plot.lengths_png) -> bytes:
+    return draw(json.loads(counts))
+
+
+@pytest.fixture(autouse=True)
+def _plots_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the runs in this process: they would spend half of their time on the same plot."""
+    monkeypatch.setattr(plot, "lengths_png", lambda counts: _drawn(json.dumps(counts)))
 
 
 @pytest.fixture

@@ -1,28 +1,13 @@
 """A Hub, and the job that publishes to it."""
 
-import functools
-import json
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from job import plot
 from tests.hub_server import HubServer
 from tests.integration.publishing import READER, TOKEN, Scene
-
-
-@functools.cache
-def _drawn(counts: str, draw: Callable[[Mapping[str, Any]], bytes] = plot.lengths_png) -> bytes:
-    return draw(json.loads(counts))
-
-
-@pytest.fixture(autouse=True)
-def _plots_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the runs in this process: they would spend half of their time on the same plot, drawn twice by each."""
-    monkeypatch.setattr(plot, "lengths_png", lambda counts: _drawn(json.dumps(counts)))
 
 
 @pytest.fixture
