@@ -3,18 +3,16 @@
 Nothing else may import this module: being imported is what it does.
 """
 
-from vllm.platforms import current_platform
 from vllm.v1.sample.ops import topk_topp_sampler
 
 from job.engine.adapter import AdapterWorker
 from job.engine.bitwise_attention import use_wide_tiles
 from job.engine.bitwise_matmul import use_tiles
 from job.engine.bitwise_sampling import apply_top_k_top_p
-from job.engine.startup import HOPPER
+from job.engine.startup import HOPPER, gpu_capability
 
 topk_topp_sampler.apply_top_k_top_p_triton = apply_top_k_top_p
-capability = current_platform.get_device_capability() if current_platform.is_cuda() else None
-if capability is not None and capability.major == HOPPER:  # where they were measured
+if gpu_capability() == HOPPER:  # where they were measured
     use_tiles()
     use_wide_tiles()
 

@@ -48,6 +48,14 @@ def start_seconds(before: Stopwatch, began: float, workers: Sequence[Mapping[str
     return {name: round(value, 3) for name, value in seconds.items()}
 
 
+def gpu_capability() -> int | None:
+    """The major number of the GPU's compute capability, None for none of NVIDIA's."""
+    from vllm.platforms import current_platform
+
+    found = current_platform.get_device_capability() if current_platform.is_cuda() else None
+    return found.major if found else None
+
+
 def compiles(settings: EngineSettings, capability: int | None) -> bool:
     """Whether torch.compile may be at work. capability: the GPU's major number, None for none of NVIDIA's."""
     if any(name in settings.engine_args for name in _THEIRS):

@@ -92,7 +92,7 @@ class VllmBackend:
         if _is_cpu_build():
             startup.fork_the_core()
         self.phase = "engine"
-        compiles = not _is_cpu_build() and startup.compiles(self._settings.engine, _capability())
+        compiles = not _is_cpu_build() and startup.compiles(self._settings.engine, startup.gpu_capability())
         with startup.alone_in_cache(Path(envs.VLLM_CACHE_ROOT)) if compiles else nullcontext():
             began = time.monotonic()
             try:
@@ -126,7 +126,7 @@ class VllmBackend:
         try:
             chosen = startup.worker(current_platform.device_name)
             if not current_platform.is_cpu():
-                chosen |= startup.compilation(self._settings.engine, requests, _capability())
+                chosen |= startup.compilation(self._settings.engine, requests, startup.gpu_capability())
             arguments = EngineArgs(**self._engine_args(folder, chosen, on_cpu=current_platform.is_cpu()))
             config = arguments.create_engine_config(UsageContext.LLM_CLASS)  # for offline use: else at most 128 rows at once
         except Exception as error:
@@ -174,14 +174,6 @@ class VllmBackend:
             "stop": list(sampling.stop),
             "output_kind": RequestOutputKind.FINAL_ONLY,
         }
-
-
-def _capability() -> int | None:
-    """The major number of the GPU's compute capability, None for none of NVIDIA's."""
-    from vllm.platforms import current_platform
-
-    capability = current_platform.get_device_capability() if current_platform.is_cuda() else None
-    return capability.major if capability else None
 
 
 def _load_format(folder: Path) -> str:
