@@ -5,13 +5,14 @@ That process imports all of vLLM again: 8 to 10 s of every start with an empty c
 process has imported it already. benchmarks/RESULTS.md, section start.
 """
 
-import json
 import logging
 import multiprocessing
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from job.files import read_json
 
 _PATIENCE = 60.0  # seconds
 
@@ -36,7 +37,7 @@ def fill_cache(folder: Path) -> None:
 def architectures(folder: Path) -> Sequence[str]:
     """Names of the model's classes; none where its files do not say."""
     with suppress(OSError, ValueError, AttributeError):
-        names = json.loads((folder / "config.json").read_text("utf-8")).get("architectures")
+        names = read_json(folder / "config.json").get("architectures")
         if isinstance(names, list):
             return [name for name in names if isinstance(name, str)]
     return []

@@ -72,6 +72,6 @@ def test_a_signal_ends_the_fork_without_a_word(
 
 def test_a_model_that_does_not_say_what_it_is_is_left_to_vllm(tmp_path: Path) -> None:
     inspection.fill_cache(tmp_path)
-    for text in ("{", "[]", '{"architectures": 3}', '{"architectures": [3]}', "{}"):
+    for text in ("{", "[" * 100_000, "[]", '{"architectures": 3}', '{"architectures": [3]}', "{}"):
         (tmp_path / "config.json").write_text(text)
         assert not inspection.architectures(tmp_path)
