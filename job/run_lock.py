@@ -70,6 +70,7 @@ class RunLock:
         *,
         kernel: str | None = None,
         beat_seconds: float = BEAT_SECONDS,
+        silence_seconds: float = SILENCE_SECONDS,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -78,13 +79,13 @@ class RunLock:
         self._path = folder / NOTE
         self._kernel = kernel or this_kernel()
         self._token = secrets.token_hex(8)
-        self._beat_seconds = beat_seconds
+        self._beat_seconds, self._silence_seconds = beat_seconds, silence_seconds
         self._sleep = sleep
         self._clock = clock
         self._released = threading.Event()
 
     def take(self) -> None:
-        """Make the folder this process's. Waits where its holder may be on another machine, SILENCE_SECONDS at most.
+        """Make the folder this process's. Waits where its holder may be on another machine, silence_seconds at most.
 
         Raises: RunLockedError naming the holder; OutputError where the file system has no locks; OSError.
         """
@@ -104,7 +105,7 @@ class RunLock:
     def release(self) -> None:
         """Let the next one have it without waiting."""
         self._released.set()
-        self._thread.join(SILENCE_SECONDS)  # else it might write the note again
+        self._thread.join(self._silence_seconds)  # else it might write the note again
         with suppress(OSError):  # then the next one waits
             if self._is_ours():
                 self._path.unlink()
@@ -148,8 +149,9 @@ class RunLock:
         note = _parsed(content)
         if note and (note.kernel, note.device) == (self._kernel, device):
             return  # it would have the kernel's lock
-        log.warning("holder_awaited", holder=note.holder if note else None, folder=str(self._folder), seconds=SILENCE_SECONDS)
-        until = self._clock() + SILENCE_SECONDS
+        seconds = self._silence_seconds
+        log.warning("holder_awaited", holder=note.holder if note else None, folder=str(self._folder), seconds=seconds)
+        until = self._clock() + seconds
         while self._clock() < until:
             self._sleep(_POLL_SECONDS)
             found = self._content()
