@@ -21,7 +21,7 @@ from job.errors import (
     SettingsError,
     StoppedError,
 )
-from job.files import parsed_json, read_json
+from job.files import open_file, parsed_json, read_json
 from job.layout import CARD, MANIFEST, PUBLISHED, config_of, data_path, image_path, is_data_of, manifest_paths
 from job.lengths import of_answers
 from job.plan import Plan
@@ -142,8 +142,8 @@ def publish(plan: Plan, facts: Mapping[str, Any], hub: Hub, copies: Copies | Non
     if plan.repo_id is None:
         return None
     config, split = place(plan)
-    images = (_drawn(plan) if copies is None else None) or _images(plan, facts)
     own = plan.folder if copies is None else plan.part_folder  # the run's folder may be that of other shards as well
+    images = _drawn(own, plan) or _images(plan, facts)
     release = Release(
         folder=own,
         files=results.files_of(facts),
@@ -202,13 +202,16 @@ def _images(plan: Plan, facts: Mapping[str, Any]) -> Mapping[str, bytes]:
         return {}
 
 
-def _drawn(plan: Plan) -> Mapping[str, bytes] | None:
-    """The plot that `write_described` left with these results, which takes a second to draw; None without one."""
+def _drawn(folder: Path, plan: Plan) -> Mapping[str, bytes]:
+    """The plot that `write_described` left with the results in a folder, which takes a second to draw; nothing without one."""
     path = image_path(*place(plan))
+    if (folder / path).is_symlink():
+        return {}
     try:
-        return None if (plan.folder / path).is_symlink() else {path: (plan.folder / path).read_bytes()}
+        with open_file(folder / path) as file:
+            return {path: file.read()}
     except OSError:
-        return None
+        return {}
 
 
 def described(plan: Plan, facts: Mapping[str, Any]) -> dict[str, Any]:
