@@ -42,7 +42,7 @@ def start(bench: Bench) -> None:
         sides["plain script", state] = report["import"] + model["start"], seconds, f"import {report['import']:.1f}"
     for state in ("cold", "warm"):
         ran = bench.job(f"start-{state}", bench.brief, **_again(state))
-        sides["job", state] = ran.ready, ran.seconds, ", ".join(f"{name} {value:.1f}" for name, value in ran.phases.items())
+        sides["job", state] = ran.ready, ran.seconds, ran.by_phase
     print(f"\n### start\n\n| side | caches | ready after s | whole run of {SMALL} x {SHORT} tokens s | seconds by phase |")
     print("|---|---|---:|---:|---|")
     for (side, state), (ready, seconds, parts) in sides.items():
@@ -129,11 +129,10 @@ def bitwise(bench: Bench) -> None:
     for level in ("seeded", "bitwise"):
         for state, rows in (("cold", bench.brief), ("warm", bench.small)):
             ran = found[level] = bench.job(f"{level}-{state}", rows, REPRODUCIBILITY=level)
-            seconds = ", ".join(f"{name} {value:.1f}" for name, value in ran.phases.items())
             times = [ran.ready, ran.phases["engine_start"], ran.phases["generation"]]
             cells = [*(f"{time:.1f}" for time in times), f"{ran.tokens:,}", f"{ran.rate:,.0f}"]
             print(f"| {level} | {state} | {' | '.join(cells)} |", flush=True)
-            print(f"{level}, {state}: {seconds}", file=sys.stderr)
+            print(f"{level}, {state}: {ran.by_phase}", file=sys.stderr)
     starts = found["bitwise"].phases["engine_start"] / found["seeded"].phases["engine_start"]
     slower = found["seeded"].rate / found["bitwise"].rate
     print(f"\nbitwise / seeded, warm: engine start x {starts:.2f}, seconds a token x {slower:.2f}")

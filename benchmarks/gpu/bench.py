@@ -115,5 +115,9 @@ class Ran:
     tokens: int
 
     @property
+    def by_phase(self) -> str:
+        return ", ".join(f"{name} {value:.1f}" for name, value in self.phases.items())
+
+    @property
     def rate(self) -> float:
         return self.tokens / self.phases["generation"]
