@@ -66,6 +66,17 @@ def in_phase(job: RunningJob, phase: str) -> Scrape:
     return job.until(look)
 
 
+def fed(job: RunningJob, requests: int) -> Scrape:
+    """The page, as soon as so many requests are with the engine."""
+    port = port_of(job)
+
+    def look() -> Scrape | None:
+        page = scrape(port)
+        return page if sum(page.by("answers_job_requests", "state").values()) == requests else None
+
+    return job.until(look)
+
+
 def is_free(port: int) -> bool:
     try:
         ask(port, "/healthz")
@@ -85,8 +96,9 @@ def test_the_figures_of_a_watched_run_are_those_of_its_manifest(tmp_path: Path) 
         assert ask(port, "/healthz").status == 200
 
         (tmp_path / "start").touch()
-        working = in_phase(job, "generation")
+        in_phase(job, "generation")
         assert (ask(port, "/readyz").status, ask(port, "/readyz").text) == (200, "answers rows\n")
+        working = fed(job, WINDOW)  # the phase begins before the first request
         assert working.by("answers_job_requests", "state") == {"running": WINDOW, "waiting": 0}
 
         last = in_phase(job, "publication")
